@@ -1,0 +1,96 @@
+"""The customers: many at a time, each sends its basket and, like a real client, asks once more when nothing came back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import httpx
+
+from .data import Basket
+
+__all__ = ["Customers", "Served"]
+
+ANSWERS = {201: "ordered", 402: "payment refused", 409: "sold out", 422: "invalid basket"}
+
+
+@dataclass(slots=True)
+class Served:
+    """What the customers saw: answers by kind, and when each came and how long it took, in seconds."""
+
+    answers: Counter[str] = field(default_factory=Counter)
+    finished_at: array[float] = field(default_factory=lambda: array("d"))
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    catalogue: Counter[str] = field(default_factory=Counter)
+    began: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Baskets answered per second."""
+        return len(self.seconds) / (self.ended - self.began)
+
+    def percentile(self, share: float) -> float:
+        """The latency that `share` of the baskets did not exceed, in seconds."""
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class Customers:
+    """Replays baskets against `url`, `at_once` at a time."""
+
+    def __init__(self, url: str, *, at_once: int = 32, timeout: float = 8.0, pause: float = 1.0) -> None:
+        self._url = url
+        self._at_once = at_once
+        self._timeout = timeout
+        self._pause = pause
+        self.served = Served()
+
+    async def buy(self, baskets: Iterable[Basket], on_answer: Callable[[int], None]) -> Served:
+        """Send every basket; `on_answer` gets the number of baskets answered so far."""
+        pending = iter(baskets)
+        self.served.began = time.monotonic()
+        limits = httpx.Limits(max_connections=self._at_once + 1, max_keepalive_connections=self._at_once + 1)
+        async with httpx.AsyncClient(base_url=self._url, timeout=self._timeout, limits=limits) as http:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._at_once):
+                    group.create_task(self._customer(http, pending, on_answer))
+        self.served.ended = time.monotonic()
+        return self.served
+
+    async def _customer(self, http: httpx.AsyncClient, pending: Iterator[Basket], on_answer: Callable[[int], None]) -> None:
+        for basket in pending:
+            began = time.monotonic()
+            answer = await self._purchase(http, basket)
+            now = time.monotonic()
+            self.served.answers[answer] += 1
+            self.served.finished_at.append(now - self.served.began)
+            self.served.seconds.append(now - began)
+            on_answer(len(self.served.seconds))
+            if basket.basket_id % 20 == 0:
+                self.served.catalogue[await self._browse(http)] += 1
+
+    async def _purchase(self, http: httpx.AsyncClient, basket: Basket) -> str:
+        body = basket.purchase()
+        for pause in (self._pause, None):
+            try:
+                response = await http.post("/purchases", json=body)
+            except httpx.TransportError:
+                if pause is not None:
+                    await asyncio.sleep(pause)
+                continue
+            return ANSWERS.get(response.status_code, f"failed with {response.status_code}")
+        return "no answer"
+
+    async def _browse(self, http: httpx.AsyncClient) -> str:
+        try:
+            response = await http.get("/catalogue")
+        except httpx.TransportError:
+            return "no answer"
+        if response.is_error:
+            return f"failed with {response.status_code}"
+        return "static" if response.json()["source"] == "static" else "live"
