@@ -1,0 +1,72 @@
+"""Each server answers, and each test finds an empty place on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from kazoo.client import KazooClient
+from servers import External, NotOurs
+from sqlalchemy import create_engine, inspect, text
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_redis_url_is_an_empty_database_each_time(redis_url: str, attempt: int) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0
+        client.set("left-over", attempt)
+        assert client.get("left-over") == str(attempt).encode()
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_postgres_url_is_an_empty_database_each_time(postgres_url: str, attempt: int) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        assert inspect(connection).get_table_names() == []
+        connection.execute(text("CREATE TABLE left_over (n integer)"))
+        connection.execute(text("INSERT INTO left_over VALUES (:n)"), {"n": attempt})
+        assert connection.execute(text("SELECT n FROM left_over")).scalar_one() == attempt
+    engine.dispose()
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_mariadb_url_is_an_empty_database_each_time(mariadb_url: str, attempt: int) -> None:
+    engine = create_engine(mariadb_url)
+    with engine.begin() as connection:
+        assert inspect(connection).get_table_names() == []
+        connection.execute(text("CREATE TABLE left_over (n integer)"))
+        connection.execute(text("INSERT INTO left_over VALUES (:n)"), {"n": attempt})
+        assert connection.execute(text("SELECT n FROM left_over")).scalar_one() == attempt
+    engine.dispose()
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_zookeeper_url_is_an_empty_chroot_each_time(zookeeper_url: str, attempt: int) -> None:
+    client = KazooClient(hosts=zookeeper_url.removeprefix("zookeeper://"))
+    client.start(timeout=10)
+    try:
+        assert client.get_children("/") == []
+        client.create("/left-over", str(attempt).encode())
+        assert client.get("/left-over")[0] == str(attempt).encode()
+    finally:
+        client.stop()
+        client.close()
+
+
+def test_postgres_urls_are_as_many_different_databases_as_asked_for(
+    postgres_urls: Callable[[int], list[str]], postgres_server: External
+) -> None:
+    urls = postgres_urls(3)
+    assert len(set(urls)) == 3
+    for url in urls:
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT current_database()")).scalar_one() == url.rpartition("/")[2]
+        engine.dispose()
+
+
+def test_a_shared_server_refuses_to_be_broken(redis_server: External) -> None:
+    for control in (redis_server.kill, redis_server.start, redis_server.stop, redis_server.pause, redis_server.unpause):
+        with pytest.raises(NotOurs, match=r"own_redis|BACKSTAY_TEST_REDIS_URL"):
+            control()

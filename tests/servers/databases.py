@@ -1,0 +1,110 @@
+"""Fresh empty places on a shared server: one database, logical database or chroot per test."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+
+
+def fresh_name() -> str:
+    """A name that no other test, worker or run uses on the same server."""
+    return f"t_{secrets.token_hex(6)}"
+
+
+@contextlib.contextmanager
+def postgres_databases(server_url: str, count: int) -> Iterator[list[str]]:
+    """Create `count` empty databases and drop them afterwards, with whatever still uses them.
+
+    Prepared transactions that a test left are rolled back first: they would keep the database from being dropped.
+    """
+    address = make_url(server_url)
+    names = [fresh_name() for _ in range(count)]
+    with _psycopg(address) as admin:
+        for name in names:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        yield [_render(address, name) for name in names]
+    finally:
+        with _psycopg(address) as admin:
+            for name in names:
+                left = admin.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", (name,)).fetchall()
+                if left:
+                    with _psycopg(address.set(database=name)) as inside:
+                        for (gid,) in left:
+                            inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+                admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextlib.contextmanager
+def mariadb_databases(server_url: str, count: int) -> Iterator[list[str]]:
+    """Create `count` empty databases and drop them afterwards, ending the connections that still use them.
+
+    An XA transaction that a test prepared and left cannot be told from another test's, so it is left alone; if it
+    keeps a database from being dropped, that one stays until its server goes.
+    """
+    address = make_url(server_url)
+    names = [fresh_name() for _ in range(count)]
+    engine = create_engine(address, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as admin:
+            for name in names:
+                admin.execute(text(f"CREATE DATABASE {name}"))
+        yield [_render(address, name) for name in names]
+        with engine.connect() as admin:
+            admin.execute(text("SET SESSION lock_wait_timeout = 2"))
+            for name in names:
+                users = admin.execute(
+                    text("SELECT id FROM information_schema.processlist WHERE db = :name"), {"name": name}
+                )
+                for (number,) in users.fetchall():
+                    with contextlib.suppress(OperationalError):  # it ended by itself
+                        admin.execute(text(f"KILL {int(number)}"))
+                with contextlib.suppress(OperationalError):  # held by a prepared XA transaction
+                    admin.execute(text(f"DROP DATABASE {name}"))
+    finally:
+        engine.dispose()
+
+
+def redis_database(server_url: str, number: int) -> str:
+    """Empty logical database `number`, counted from the one that the URL names, and return its URL."""
+    import redis
+
+    head, _, named = server_url.rpartition("/")
+    if "://" not in head or not head.partition("://")[2]:  # redis://host without a database
+        head, named = server_url, "0"
+    url = f"{head}/{int(named or 0) + number}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@contextlib.contextmanager
+def zookeeper_chroot(server_url: str) -> Iterator[str]:
+    """Create an empty node to live under and delete it with all below it afterwards."""
+    from kazoo.client import KazooClient
+
+    path = f"/{fresh_name()}"
+    client = KazooClient(hosts=server_url.removeprefix("zookeeper://"), timeout=10.0)
+    client.start(timeout=10)
+    try:
+        client.create(path)
+        yield server_url.rstrip("/") + path
+        client.delete(path, recursive=True)
+    finally:
+        client.stop()
+        client.close()
+
+
+def _psycopg(address: URL) -> psycopg.Connection[tuple[str, ...]]:
+    plain = address.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True)
+
+
+def _render(address: URL, database: str) -> str:
+    return address.set(database=database).render_as_string(hide_password=False)
