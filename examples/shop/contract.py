@@ -23,7 +23,7 @@ class Line(BaseModel):
 
 
 class Purchase(BaseModel):
-    """A basket at the till; refused before anything is touched when a quantity is negative or nothing is left to buy."""
+    """A basket at the till; refused at once when a quantity is negative or nothing is left to buy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -31,6 +31,7 @@ class Places:
     @classmethod
     def embedded(cls, folder: Path, *, stock_service: str, payments_service: str) -> Places:
         """SQLite files in `folder` and in-process stores."""
+
         def file(name: str) -> str:
             return f"sqlite:///{folder.absolute() / name}.db"
 
@@ -46,7 +47,7 @@ class Places:
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Places:
-        """The places of the shop whose data folder is given, else named by SHOP_DATA, else the demo's protected shop."""
+        """The places of the shop in `folder`, else in SHOP_DATA, else of the demo's protected shop."""
         folder = folder or Path(os.environ.get("SHOP_DATA", "build/demo/protected"))
         path = folder / "places.json"
         if not path.exists():

@@ -7,7 +7,17 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Integer, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-__all__ = ["Account", "Charge", "Order", "OrderLine", "OrdersBase", "PaymentsBase", "Product", "Reservation", "StockBase"]
+__all__ = [
+    "Account",
+    "Charge",
+    "Order",
+    "OrderLine",
+    "OrdersBase",
+    "PaymentsBase",
+    "Product",
+    "Reservation",
+    "StockBase",
+]
 
 
 class OrdersBase(DeclarativeBase):

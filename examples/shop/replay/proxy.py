@@ -35,7 +35,7 @@ class Proxy:
         self._calls: Counter[int] = Counter()
         self._basket_of: dict[bytes, int] = {}
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self._later = set[asyncio.Task[None]]()
+        self._tasks = set[asyncio.Task[None]]()
         self._server: asyncio.Server | None = None
 
     @property
@@ -48,15 +48,17 @@ class Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._later:
+        for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for _, writer in self._idle:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._keep(asyncio.current_task())
         with contextlib.suppress(ConnectionError), contextlib.closing(writer):
             while (request := await read_message(reader)) is not None:
                 self.in_flight += 1
@@ -115,9 +117,12 @@ class Proxy:
                 self.in_flight -= 1
 
         self.in_flight += 1
-        task = asyncio.create_task(again())
-        self._later.add(task)
-        task.add_done_callback(self._later.discard)
+        self._keep(asyncio.create_task(again()))
+
+    def _keep(self, task: asyncio.Task[None] | None) -> None:
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _ask(self, request: Message) -> Message | None:
         """The service's answer, or None where it could not be reached or died before it answered."""

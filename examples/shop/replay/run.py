@@ -71,11 +71,15 @@ class Killer:
 
 
 async def run(
-    shop: Shop, replay: Replay, opening: Opening, folder: Path, make_places: MakePlaces, on_answer: Callable[[int], None]
+    shop: Shop,
+    replay: Replay,
+    opening: Opening,
+    folder: Path,
+    make_places: MakePlaces,
+    on_answer: Callable[[int], None],
 ) -> Outcome:
     """Replay the baskets against one shop and audit it once everything has come to rest."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _empty(folder)
     services = {name: Service(shop, name, folder) for name in ("orders", "stock", "payments")}
     faults = Faults(seed=replay.seed, baskets=replay.count)
     killer = Killer(faults.kills(), services)
@@ -118,6 +122,11 @@ async def run(
     )
 
 
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
 async def _settle(shop: Shop, places: Places, proxies: list[Proxy], longest: float = 90.0) -> float:
     """End the faults and wait until no call is on its way and no transaction is open; returns the seconds it took."""
     began = time.monotonic()
@@ -126,8 +135,8 @@ async def _settle(shop: Shop, places: Places, proxies: list[Proxy], longest: flo
     quiet = 0
     while quiet < 10 and time.monotonic() - began < longest:
         await asyncio.sleep(0.2)
-        busy = any(proxy.in_flight for proxy in proxies) or await asyncio.to_thread(_unfinished, shop, places)
-        quiet = 0 if busy else quiet + 1
+        open_now = sum(proxy.in_flight for proxy in proxies) + await asyncio.to_thread(_unfinished, shop, places)
+        quiet = 0 if open_now else quiet + 1
     return time.monotonic() - began
 
 

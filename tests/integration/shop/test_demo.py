@@ -1,0 +1,74 @@
+"""The demo itself, with few baskets: what it prints, what it writes, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def start(out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "examples.shop", "--out", str(out), *options]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def children(parent: int) -> dict[int, str]:
+    """Command lines of the processes that `parent` started."""
+    found = dict[int, str]()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (path / "stat").read_text().rpartition(")")[2].split()
+            command = (path / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue  # it ended while we looked
+        if int(stat[1]) == parent:
+            found[int(path.name)] = command
+    return found
+
+
+def wait_for(what: str, true: object, seconds: float = 40) -> None:
+    assert callable(true)
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def test_both_shops_are_compared_and_the_protected_one_breaks_nothing(tmp_path: Path) -> None:
+    demo = start(tmp_path, "--baskets", "60", "--seed", "3")
+    printed, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0, printed
+    assert "transactions left unfinished" in printed
+    books = json.loads((tmp_path / "result.json").read_text())["books"]
+    assert set(books) == {"naive", "protected"}
+    assert books["protected"]["orders"] > 10
+    assert sum(books["naive"]["answers"].values()) == sum(books["protected"]["answers"].values()) == 60
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 4
+    assert "<!--" not in page.replace("<!-- ", ""), "every gap of the template is filled"
+    assert "http://" not in page.replace("http://www.w3.org", ""), "the page needs nothing from elsewhere"
+
+
+def test_the_services_end_with_the_demo_even_when_it_is_killed(tmp_path: Path) -> None:
+    demo = start(tmp_path, "--only", "naive", "--baskets", "500")
+    wait_for("three services", lambda: sum("examples.shop.serve" in c for c in children(demo.pid).values()) == 3)
+    services = list(children(demo.pid))
+    demo.kill()
+    demo.communicate()
+    wait_for("the services to end", lambda: not any(alive(pid) for pid in services), seconds=10)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
