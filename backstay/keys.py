@@ -80,12 +80,16 @@ class Template:
                 )
         order = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         position = {name: order.index(name) if name in order else -1 for name in self.names}
+        # `f(1, a=2)` is legal for `def f(a, /, **more)`, and that 2 is not the parameter
+        by_name = {
+            n for n in self.names if n not in parameters or parameters[n].kind is not inspect.Parameter.POSITIONAL_ONLY
+        }
         default = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
 
         def key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
             values: dict[str, Any] = {}
             for name, index in position.items():
-                if name in kwargs:
+                if name in by_name and name in kwargs:
                     values[name] = kwargs[name]
                 elif 0 <= index < len(args):
                     values[name] = args[index]
