@@ -1,0 +1,1 @@
+"""Where token buckets are kept."""

@@ -1,0 +1,71 @@
+-- Take tokens from one bucket, all or none, on the server's clock.
+--
+-- KEYS[1]  the bucket: "tat rem" or "tat rem last", where tat is whole microseconds since 1970 and rem is in
+--          1/count microseconds: the moment at which the bucket is full. No key: it is full.
+-- ARGV[1], ARGV[2]  the time of the tokens wanted, as whole microseconds and rest
+-- ARGV[3], ARGV[4]  the time from empty to full, likewise
+-- ARGV[5]  count
+-- ARGV[6]  not after: a moment of this clock after which nothing may be charged, or 0
+-- ARGV[7]  the caller's clock, where the server refuses TIME to scripts; else 0
+--
+-- Returns {status, tat, rem, now}: 1 charged, 0 refused (tat and rem are what they would have become),
+-- -1 too late. Numbers are exact because only sums are formed, and every sum is far below 2^53.
+
+local count = tonumber(ARGV[5])
+local not_after = tonumber(ARGV[6])
+local now = tonumber(ARGV[7])
+local borrowed = now > 0
+if not borrowed then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local stored = redis.call('GET', KEYS[1])
+local tat, rem = now, 0
+if stored then
+  local a, b, c = string.match(stored, '^(%d+) (%d+) ?(%d*)$')
+  if not a then
+    return redis.error_reply('ERR value of ' .. KEYS[1] .. ' is no token bucket')
+  end
+  if borrowed and c ~= '' and tonumber(c) > now then
+    now = tonumber(c) -- callers' clocks differ: the latest one seen is the time
+  end
+  if tonumber(a) >= now then
+    tat, rem = tonumber(a), tonumber(b)
+    if rem >= count then -- written with another rate: round up, which never mints
+      tat, rem = tat + 1, 0
+    end
+  else
+    tat = now
+  end
+end
+
+if not_after > 0 and now > not_after then
+  return {-1, tat, rem, now}
+end
+
+-- A bucket owes at most its burst. More is stored only if this clock was set back, or the burst made smaller.
+local last, last_rem = now + tonumber(ARGV[3]), tonumber(ARGV[4])
+if tat > last or (tat == last and rem > last_rem) then
+  tat, rem = last, last_rem
+end
+
+tat = tat + tonumber(ARGV[1])
+rem = rem + tonumber(ARGV[2])
+if rem >= count then
+  tat, rem = tat + 1, rem - count
+end
+if tat > last or (tat == last and rem > last_rem) then
+  return {0, tat, rem, now}
+end
+
+local value = string.format('%.0f %.0f', tat, rem)
+if borrowed then
+  value = value .. string.format(' %.0f', now)
+end
+local full = tat - now
+if rem > 0 then
+  full = full + 1
+end
+redis.call('SET', KEYS[1], value, 'PX', string.format('%.0f', math.max(1, math.ceil(full / 1000))))
+return {1, tat, rem, now}
