@@ -64,8 +64,10 @@ def describe(place: str, value: object) -> Iterator[str]:
         yield f"class {place}({bases})" if bases else f"class {place}"
         for name, member in sorted(members(value).items()):
             yield f"    {member_line(name, member)}"
-    elif callable(value):
+    elif inspect.isroutine(value):
         yield f"{colour(value)}def {place}{signature(value)}"
+    elif callable(value):  # an alias of a type
+        yield f"{place} = {value}"
     else:
         yield f"{place}: {type(value).__name__}"
 
