@@ -1,8 +1,8 @@
 """Fixtures for all tests: real servers in containers, started when the first test asks for one.
 
-`redis_url`, `postgres_url`, `postgres_urls`, `mariadb_url`, `mariadb_urls` and `zookeeper_url` give a test an empty place
-of its own on a server that the whole run shares. A test that breaks its server takes `own_redis` and the like. A server
-that cannot be started is an error, never a skip.
+`redis_url`, `postgres_url`, `postgres_urls`, `mariadb_url`, `mariadb_urls` and `zookeeper_url` give a test an empty
+place of its own on a server that the whole run shares. A test that breaks its server takes `own_redis` and the like.
+A server that cannot be started is an error, never a skip.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from servers import PARTS, External, Run, Server, databases, engine, external_url
+
+from servers import PARTS, External, Run, engine, external_url
+
+if TYPE_CHECKING:
+    from servers.server import Server
 
 RUN = "BACKSTAY_TEST_RUN"
 """Names the run's directory to its xdist workers."""
@@ -93,22 +98,28 @@ def redis_url(redis_server: External) -> str:
 
     Channels, scripts and CONFIG belong to the whole server: name channels uniquely, and take `own_redis` for the rest.
     """
+    from servers.databases import redis_database  # the drivers cost 0.4 s that a run without servers need not pay
+
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    return databases.redis_database(redis_server.url, int(worker.removeprefix("gw")) + 1 if worker else 0)
+    return redis_database(redis_server.url, int(worker.removeprefix("gw")) + 1 if worker else 0)
 
 
 @pytest.fixture
 def postgres_urls(postgres_server: External) -> Iterator[Callable[[int], list[str]]]:
     """A function that creates so many empty databases; they are dropped after the test."""
+    from servers.databases import postgres_databases
+
     with contextlib.ExitStack() as stack:
-        yield lambda count: stack.enter_context(databases.postgres_databases(postgres_server.url, count))
+        yield lambda count: stack.enter_context(postgres_databases(postgres_server.url, count))
 
 
 @pytest.fixture
 def mariadb_urls(mariadb_server: External) -> Iterator[Callable[[int], list[str]]]:
     """A function that creates so many empty databases; they are dropped after the test."""
+    from servers.databases import mariadb_databases
+
     with contextlib.ExitStack() as stack:
-        yield lambda count: stack.enter_context(databases.mariadb_databases(mariadb_server.url, count))
+        yield lambda count: stack.enter_context(mariadb_databases(mariadb_server.url, count))
 
 
 @pytest.fixture
@@ -126,7 +137,9 @@ def mariadb_url(mariadb_urls: Callable[[int], list[str]]) -> str:
 @pytest.fixture
 def zookeeper_url(zookeeper_server: External) -> Iterator[str]:
     """An empty chroot: `zookeeper://host:port/t_...`."""
-    with databases.zookeeper_chroot(zookeeper_server.url) as url:
+    from servers.databases import zookeeper_chroot
+
+    with zookeeper_chroot(zookeeper_server.url) as url:
         yield url
 
 

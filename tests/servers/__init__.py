@@ -13,8 +13,8 @@ Nothing here is imported by Backstay itself. Containers listen on 127.0.0.1 only
 from __future__ import annotations
 
 from .engine import EngineMissing
+from .external import External, NotOurs
 from .parts import PARTS, Part, external_url
 from .run import Run, running
-from .server import External, NotOurs, Server
 
-__all__ = ["PARTS", "EngineMissing", "External", "NotOurs", "Part", "Run", "Server", "external_url", "running"]
+__all__ = ["PARTS", "EngineMissing", "External", "NotOurs", "Part", "Run", "external_url", "running"]

@@ -21,10 +21,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import engine
 from .parts import PARTS, Part, external_url
 from .watchdog import LABEL, sweep
+
+if TYPE_CHECKING:
+    from .server import Server
 
 HOST_LABEL = "backstay.host"
 
@@ -75,7 +79,9 @@ class Run:
         address, failure = self.directory / f"{part.name}.json", self.directory / f"{part.name}.failed"
         with self._guard(part.name):
             if failure.exists():
-                raise RuntimeError(f"the {part.name} server could not be started earlier in this run; see the first error")
+                raise RuntimeError(
+                    f"the {part.name} server could not be started earlier in this run; see the first error"
+                )
             if not address.exists():
                 try:
                     server = self._start(part)
@@ -85,16 +91,16 @@ class Run:
                 _write(address, json.dumps({"url": server.url}))
             return str(json.loads(address.read_text())["url"])
 
-    def own(self, part: Part, **environment: str) -> server.Server:
+    def own(self, part: Part, **environment: str) -> Server:
         """Start another server for the caller alone, to be killed at will; remove it after use."""
         return self._start(part, environment)
 
-    def _start(self, part: Part, environment: Mapping[str, str] | None = None) -> server.Server:
+    def _start(self, part: Part, environment: Mapping[str, str] | None = None) -> Server:
         image = engine.images([part.name])[part.name]
         self._first_use()
-        from . import server
+        from .server import start  # the Docker client costs 0.3 s that a run without containers need not pay
 
-        return server.start(part, image, labels=self.labels, environment=environment)
+        return start(part, image, labels=self.labels, environment=environment)
 
     def _first_use(self) -> None:
         with self._guard("used"):

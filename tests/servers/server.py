@@ -1,4 +1,4 @@
-"""One server: a container of ours that can be killed and paused, or somebody else's that can only be used."""
+"""A server in a container of ours, that can be killed, paused and started again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from . import engine  # isort: skip  # sets what testcontainers reads at import
 from docker.errors import APIError, NotFound
@@ -21,45 +21,6 @@ from .parts import Part
 
 STARTING_LIMIT = 60.0
 """Seconds a server gets to answer; a loaded machine needs a few."""
-
-
-class NotOurs(RuntimeError):
-    """A fault was asked of a server that this test does not own."""
-
-
-class External:
-    """A server that others use too: tests may use it, never break it.
-
-    Either it runs outside this test run (its variable names it), or it is the run's shared one.
-    """
-
-    def __init__(self, part: Part, url: str, *, why: str) -> None:
-        self.part = part
-        self.url = url
-        self._why = why
-
-    def _refuse(self) -> NoReturn:
-        raise NotOurs(f"the {self.part.name} server cannot be broken: {self._why}")
-
-    def kill(self) -> None:
-        """Refuse with NotOurs, as all fault controls here do."""
-        self._refuse()
-
-    def start(self) -> None:
-        """Refuse with NotOurs."""
-        self._refuse()
-
-    def stop(self) -> None:
-        """Refuse with NotOurs."""
-        self._refuse()
-
-    def pause(self) -> None:
-        """Refuse with NotOurs."""
-        self._refuse()
-
-    def unpause(self) -> None:
-        """Refuse with NotOurs."""
-        self._refuse()
 
 
 class Server:
@@ -156,13 +117,13 @@ class UntilItServes(WaitStrategy):
                     raise RuntimeError(f"the {self._part.name} server ended while starting:\n{_tail(raw)}") from error
                 if time.monotonic() > end:
                     raise TimeoutError(
-                        f"the {self._part.name} server does not answer after {STARTING_LIMIT:g} s: {error}\n{_tail(raw)}"
+                        f"no answer from the {self._part.name} server after {STARTING_LIMIT:g} s: {error}\n{_tail(raw)}"
                     ) from error
             time.sleep(0.05)
 
 
 def _tail(raw: Container) -> str:
-    return raw.logs(tail=30).decode(errors="replace")
+    return bytes(raw.logs(tail=30)).decode(errors="replace")
 
 
 def start(part: Part, image: str, *, labels: Mapping[str, str], environment: Mapping[str, str] | None = None) -> Server:
@@ -212,4 +173,4 @@ def free_port() -> int:
     raise RuntimeError("no free port on 127.0.0.1 after 100 tries")
 
 
-__all__ = ["External", "NotOurs", "Server", "UntilItServes", "engine", "free_port", "start"]
+__all__ = ["Server", "UntilItServes", "engine", "free_port", "start"]

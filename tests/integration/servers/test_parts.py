@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import redis
 from kazoo.client import KazooClient
-from servers import External, NotOurs
 from sqlalchemy import create_engine, inspect, text
+
+from servers import External, NotOurs
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
