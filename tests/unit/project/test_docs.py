@@ -27,7 +27,7 @@ def test_document_runs_as_it_stands(document: Path, tmp_path: Path) -> None:
 def test_every_block_compiles_and_its_marks_are_known(document: Path) -> None:
     for block in blocks(document):
         assert block.marks <= MARKS, f"line {block.line}: {block.marks - MARKS}"
-        assert compile(block.code, name(document), "exec")
+        assert compile(block.code, name(document), "exec").co_filename == name(document)
 
 
 @pytest.mark.parametrize(
