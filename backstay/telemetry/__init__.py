@@ -21,13 +21,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from backstay.telemetry.background import Announcement, Background, announce, background, forget_in_child
 from backstay.telemetry.counters import Counter
+from backstay.telemetry.daemons import Announcement, Background, announce, background, forget_in_child
 from backstay.telemetry.histograms import Histogram
 from backstay.telemetry.instruments import MeterOutlet, Wrapping
 from backstay.telemetry.naming import AttributeValue
+from backstay.telemetry.readings import Kind, Reading, Snapshot
 from backstay.telemetry.registry import Gauge, Registry, zero_all_in_child
-from backstay.telemetry.snapshot import Kind, Reading, Snapshot
 from backstay.telemetry.spans import error_type, span, traceparent
 
 if TYPE_CHECKING:

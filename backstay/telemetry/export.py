@@ -12,8 +12,8 @@ from backstay import __version__
 from backstay.errors import MissingExtra, Misuse
 from backstay.telemetry.instruments import SCOPE, Wrapping
 from backstay.telemetry.naming import Attributes
+from backstay.telemetry.readings import Kind, Reading
 from backstay.telemetry.registry import Registry
-from backstay.telemetry.snapshot import Kind, Reading
 
 try:
     import opentelemetry.sdk.metrics.export as sdk

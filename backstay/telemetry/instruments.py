@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 from backstay import __version__
+from backstay.telemetry.readings import Kind, Reading
 from backstay.telemetry.registry import Metric
-from backstay.telemetry.snapshot import Kind, Reading
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation

@@ -13,8 +13,8 @@ from backstay.errors import Misuse
 from backstay.telemetry.counters import Counter, new_counter
 from backstay.telemetry.histograms import Histogram, bounds_for, new_histogram
 from backstay.telemetry.naming import Attributes, AttributeValue, Limit, full_name
+from backstay.telemetry.readings import Kind, Reading, Snapshot
 from backstay.telemetry.references import hold
-from backstay.telemetry.snapshot import Kind, Reading, Snapshot
 
 __all__ = ["Gauge", "Metric", "Outlet", "Registry"]
 

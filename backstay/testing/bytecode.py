@@ -50,7 +50,7 @@ def _faults(code: CodeType, attribute: str) -> Iterator[str]:
         if step.opname == "LOAD_ATTR" and place and steps[place - 1].opname in ("COPY", "DUP_TOP"):
             loaded = place
         elif step.opname == "STORE_ATTR" and loaded is not None:
-            for switch in switch_points(steps[loaded + 1 : place]):
+            for switch in switch_points(steps[loaded + 1 : place])[:1]:
                 line = step.positions.lineno if step.positions else code.co_firstlineno
                 yield f"{code.co_filename}:{line} in {code.co_qualname}: {switch.opname} inside `.{attribute} +=`"
             loaded = None

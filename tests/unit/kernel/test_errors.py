@@ -20,7 +20,7 @@ from backstay.errors import (
     Unavailable,
 )
 
-STATUSES = {
+STATUSES: dict[type[BackstayError], int] = {
     BackstayError: 500,
     Rejected: 503,
     RateLimited: 429,
