@@ -49,7 +49,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks $(AREA) $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(AREA) $(ARGS)
 
 test-matrix: $(VENV)/.dev
 	.ci/servers
