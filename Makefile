@@ -60,7 +60,7 @@ mutants: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	.ci/servers
-	$(BIN)/pytest -m soak --timeout=0 $(ARGS)
+	$(BIN)/pytest -m soak --timeout=0 --hypothesis-profile=default $(ARGS)
 
 public-api: $(VENV)/.dev
 	$(BIN)/python tests/public_api.py
