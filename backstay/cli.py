@@ -87,5 +87,7 @@ def _add(app: typer.Typer, name: str, module: str, purpose: str) -> None:
         inner: typer.Typer = importlib.import_module(module).app
         typer.main.get_command(inner).main(args=context.args, prog_name=f"backstay {name}")
 
+    # typer evaluates the annotation among this module's names, where typer is there for type checkers only
+    hand_over.__annotations__["context"] = typer.Context
     passed_on: dict[str, object] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command(name, help=purpose, context_settings=passed_on, add_help_option=False)(hand_over)
