@@ -1,0 +1,161 @@
+"""Locks on a single Redis server: scripts in Lua files, wires and mailboxes in two makes.
+
+The guarantee of this store is a *lease*: at most one valid holder while the server keeps what it acknowledged
+and clocks run within 1 % of each other. A failover to a replica that had not seen the grant breaks that;
+the fence, which is never below the server's time, still rises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any, Protocol
+
+from backstay.errors import BackstayError, OutcomeUnknown, Unavailable
+from backstay.locks.backend import ALIVE, TOMBSTONE, Busy, Freed, Kept, Letter, Renewal
+from backstay.url import Url
+
+from .answers import Request, Wire
+from .async_mailbox import AsyncMailbox
+from .async_wire import AsyncWire
+from .keys import keys_of, tombstone
+from .mailbox import BlockingMailbox
+from .scripts import RELEASE, RENEW, TAKE, WITHDRAW
+from .settings import Settings, of_client, of_url
+from .wire import BlockingWire
+
+__all__ = ["RedisBackend", "RedisSource", "milliseconds"]
+
+ALIVE_MS = int(ALIVE * 1000)
+TOMBSTONE_MS = int(TOMBSTONE * 1000)
+BATCH = 256  # renewals in one write
+
+
+class Mailbox(Protocol):
+    """What the backend needs of a mailbox, in either make."""
+
+    def letter(self, token: str) -> Letter | None: ...
+    async def open(self, timeout: float) -> None: ...
+    async def close(self) -> None: ...
+    def forked(self) -> None: ...
+
+
+def milliseconds(ttl: float) -> int:
+    """Return a time-to-live in the server's unit: rounded up (C11), plus one for the part of its clock it cuts off."""
+    return ceil(ttl * 1000.0) + 1
+
+
+class RedisBackend:
+    """The port over the scripts; the wire and the mailbox give it its make."""
+
+    kind = "redis"
+
+    def __init__(self, wire: Wire, mailbox: Mailbox, space: str, label: str, patience: float) -> None:
+        self._wire, self._mailbox, self._space = wire, mailbox, space
+        self._call = wire.call
+        self.label, self.patience = label, patience
+
+    async def take(self, name: str, token: str, ttl: float, address: str, timeout: float) -> int | Busy:
+        keys = keys_of(self._space, name)
+        answer, _ = await self._call(
+            TAKE,
+            (*keys, tombstone(keys[0], token)),
+            (token, milliseconds(ttl), address, ALIVE_MS),
+            timeout,
+        )
+        if type(answer) is bytes and answer != b"withdrawn":
+            return int(answer)
+        return busy(answer)
+
+    async def release(self, name: str, token: str, fence: int, timeout: float) -> Freed:
+        answer, again = await self._call(RELEASE, keys_of(self._space, name), (f"{token}|{fence}",), timeout)
+        if answer == 1:
+            return Freed.FREED
+        return Freed.PERHAPS_EARLIER if again else Freed.NOT_OWNER
+
+    async def renew(self, leases: Sequence[Renewal], timeout: float) -> list[Kept]:
+        outcomes: list[Kept] = []
+        for start in range(0, len(leases), BATCH):
+            answers = await self._wire.call_all(
+                [
+                    Request(
+                        RENEW,
+                        keys_of(self._space, lease.name)[:1],
+                        (f"{lease.token}|{lease.fence}", milliseconds(lease.ttl)),
+                    )
+                    for lease in leases[start : start + BATCH]
+                ],
+                timeout,
+            )
+            if len(leases) == 1 and isinstance(answers[0], (Unavailable, OutcomeUnknown)):
+                raise answers[0]
+            outcomes.extend(map(kept, answers))
+        return outcomes
+
+    async def withdraw(self, name: str, token: str, in_flight: bool, timeout: float) -> None:
+        keys = keys_of(self._space, name)
+        await self._call(
+            WITHDRAW, (*keys, tombstone(keys[0], token)), (token, TOMBSTONE_MS if in_flight else 0), timeout
+        )
+
+    def letter(self, token: str) -> Letter | None:
+        return self._mailbox.letter(token)
+
+    async def open(self, timeout: float) -> None:
+        await self._mailbox.open(min(timeout, self.patience))
+
+    async def close(self) -> None:
+        await self._mailbox.close()
+        await self._wire.close()
+
+    def forked(self) -> None:
+        self._mailbox.forked()
+        self._wire.forked()
+
+
+def busy(answer: Any) -> Busy:
+    """Read what `take.lua` answers when the lock is not the caller's."""
+    if not isinstance(answer, list):
+        return Busy(None, 0.0, 0, "")
+    left, moment, waiters, owner = answer
+    holder = owner.decode(errors="replace").partition("|")[0] if isinstance(owner, bytes) else ""
+    return Busy(None if left == -1 else max(0.0, left / 1000.0), int(moment) / 1e6, waiters, holder)
+
+
+def kept(answer: Any) -> Kept:
+    """Read what `renew.lua` answers."""
+    if isinstance(answer, BackstayError):
+        return Kept.FAILED
+    return {1: Kept.RENEWED, 0: Kept.NOT_OWNER, -1: Kept.NO_EXPIRY}[answer]
+
+
+class RedisSource:
+    """A Redis server that backends of both makes can be had for."""
+
+    kind = "redis"
+
+    def __init__(self, settings: Settings, space: str) -> None:
+        self._settings, self._space = settings, space
+
+    @classmethod
+    def from_url(cls, url: Url, space: str, answer_within: float | None) -> RedisSource:
+        """Read a URL."""
+        return cls(of_url(url, answer_within), space)
+
+    @classmethod
+    def from_client(cls, client: object, space: str, answer_within: float | None) -> RedisSource:
+        """Copy a client's connection settings."""
+        return cls(of_client(client, answer_within), space)
+
+    def blocking(self) -> RedisBackend:
+        """Return a backend for threads."""
+        wire = BlockingWire(self._settings)
+        return self._backend(wire, BlockingMailbox(wire, self._space, self._settings.label))
+
+    def asynchronous(self) -> RedisBackend:
+        """Return a backend for the running event loop."""
+        wire = AsyncWire(self._settings)
+        return self._backend(wire, AsyncMailbox(wire, self._space, self._settings.label))
+
+    def _backend(self, wire: Wire, mailbox: Mailbox) -> RedisBackend:
+        return RedisBackend(wire, mailbox, self._space, self._settings.label, self._settings.patience)

@@ -1,0 +1,185 @@
+"""Exchanges with Redis for asyncio: one connection for each event loop, shared by all its tasks.
+
+Requests leave in the order of the calls and answers come back in that order, so a task that is cancelled leaves
+nothing to clean up: its answer is read and dropped, and its withdrawal cannot overtake what it sent before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from redis import exceptions
+
+from .answers import Request, not_reached, refusal, unanswered
+from .scripts import Script
+from .settings import Settings
+
+__all__ = ["AsyncConnection", "AsyncWire"]
+
+
+class AsyncConnection(Protocol):
+    """The part of redis-py's asyncio connections that is used here; all of it is public."""
+
+    async def connect(self) -> None: ...
+    def pack_command(self, *parts: Any) -> Any: ...
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
+    async def read_response(self, *, disconnect_on_error: bool = True) -> Any: ...
+    async def disconnect(self, nowait: bool = False) -> None: ...
+
+
+class _Link:
+    """One connection, its reader, and who waits for the next answers."""
+
+    __slots__ = ("_reader", "broken", "connection", "fresh", "pending")
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self.pending: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self.broken: BaseException | None = None
+        self.fresh = True  # nothing was answered on it yet
+        self._reader = asyncio.get_running_loop().create_task(self._read(), name="backstay-locks-reader")
+
+    async def _read(self) -> None:
+        failure: BaseException = exceptions.ConnectionError("the event loop ended")
+        try:
+            while True:
+                try:
+                    answer = await self.connection.read_response(disconnect_on_error=False)
+                except exceptions.ResponseError as error:
+                    answer = error
+                if not self.pending:
+                    raise exceptions.ConnectionError("an answer that nobody asked for")
+                future, _ = self.pending.popleft()
+                self.fresh = False
+                if not future.done():
+                    future.set_result(answer)
+        except (exceptions.RedisError, OSError) as error:
+            failure = error
+        finally:
+            self.fail(failure)
+            with contextlib.suppress(exceptions.RedisError, OSError):
+                await self.connection.disconnect(nowait=True)
+
+    def fail(self, failure: BaseException) -> None:
+        """Tell everybody who waits that no answer will come."""
+        self.broken = self.broken or failure
+        while self.pending:
+            future, _ = self.pending.popleft()
+            if not future.done():
+                future.set_exception(failure)
+
+    def stop(self) -> None:
+        self._reader.cancel()
+
+
+class AsyncWire:
+    """The wire of one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._label = settings.label
+        self._patience = settings.patience
+        self._loop = asyncio.get_running_loop()
+        self._link: _Link | None = None
+        self._linking = asyncio.Lock()
+
+    async def call(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
+    ) -> tuple[Any, bool]:
+        """See `Wire.call`."""
+        link = self._link
+        if link is None or link.broken is not None:
+            link = await self._linked(timeout)
+        try:
+            return await self._exchange(link, script, keys, arguments, timeout), False
+        except exceptions.ConnectionError as error:
+            if link.fresh:
+                raise unanswered(self._label, error) from error
+        except TimeoutError as error:
+            raise unanswered(self._label, error) from error
+        link = await self._linked(timeout)
+        try:
+            return await self._exchange(link, script, keys, arguments, timeout), True
+        except (exceptions.ConnectionError, TimeoutError) as error:
+            raise unanswered(self._label, error) from error
+
+    async def call_all(self, requests: Sequence[Request], timeout: float) -> list[Any]:
+        """See `Wire.call_all`."""
+        outcomes = await asyncio.gather(
+            *(self.call(each.script, each.keys, each.arguments, timeout) for each in requests), return_exceptions=True
+        )
+        answers: list[Any] = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
+                raise outcome
+            answers.append(outcome if isinstance(outcome, Exception) else outcome[0])
+        return answers
+
+    async def connected(self, timeout: float) -> AsyncConnection:
+        """Return a new connection of its own, for the mailbox."""
+        connection = cast("AsyncConnection", self._settings.asynchronous())
+        try:
+            async with asyncio.timeout(min(timeout, self._patience)):
+                await connection.connect()
+        except (exceptions.AuthenticationError, exceptions.ResponseError) as error:
+            raise refusal(self._label, error) from error
+        except (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError, OSError) as error:
+            await connection.disconnect(nowait=True)
+            raise not_reached(self._label, error) from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        if self._link is not None:
+            self._link.stop()
+            self._link = None
+
+    def forked(self) -> None:
+        """Nothing: the loop of this wire does not run in the child."""
+
+    async def _linked(self, timeout: float) -> _Link:
+        async with self._linking:
+            if self._link is None or self._link.broken is not None:
+                self._link = _Link(await self.connected(timeout))
+            return self._link
+
+    async def _exchange(
+        self, link: _Link, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
+    ) -> Any:
+        answer = await self._send(link, timeout, "EVALSHA", script.digest, len(keys), *keys, *arguments)
+        if isinstance(answer, exceptions.NoScriptError):  # SCRIPT FLUSH, a restart, a failover (R9)
+            answer = await self._send(link, timeout, "EVAL", script.text, len(keys), *keys, *arguments)
+        if isinstance(answer, exceptions.ResponseError):
+            raise refusal(self._label, answer) from answer
+        return answer
+
+    async def _send(self, link: _Link, timeout: float, *parts: str | int) -> Any:
+        loop, connection = self._loop, link.connection
+        future: asyncio.Future[Any] = loop.create_future()
+        link.pending.append((future, loop.time()))
+        timer = loop.call_later(timeout, self._expire, link, future)
+        try:
+            # Runs up to the write without a suspension, so the order of `pending` is that of the requests.
+            await connection.send_packed_command(connection.pack_command(*parts), check_health=False)
+            return await future
+        except BaseException as error:
+            if isinstance(error, (exceptions.RedisError, OSError)) or not future.done():
+                future.cancel()
+            raise
+        finally:
+            timer.cancel()
+
+    def _expire(self, link: _Link, future: asyncio.Future[Any]) -> None:
+        if not future.done():
+            future.set_exception(TimeoutError("no answer in time"))
+        if link.pending and self._loop.time() - link.pending[0][1] >= self._patience:
+            # Not merely one impatient caller: nothing has come for as long as an answer may take.
+            link.fail(exceptions.ConnectionError("no answer in time"))
+            link.stop()

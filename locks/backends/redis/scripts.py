@@ -1,0 +1,38 @@
+"""The Lua files of this folder, put together: a line `--@ file.lua` stands for that file's lines."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+
+__all__ = ["RELEASE", "RENEW", "TAKE", "WITHDRAW", "Script", "load"]
+
+_INCLUDE = re.compile(r"^--@ (\w+\.lua)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """A script as the server knows it: by its digest, or by its text the first time."""
+
+    name: str
+    text: str
+    digest: str
+
+
+def load(name: str) -> Script:
+    """Read a script and the files that it includes."""
+    folder = resources.files(__package__)
+
+    def read(file: str) -> str:
+        return folder.joinpath(file).read_text(encoding="utf-8")
+
+    text = _INCLUDE.sub(lambda line: read(line.group(1)), read(f"{name}.lua"))
+    # Comments are for readers of the files; a server that lost its cache need not be sent them.
+    text = "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("--"))
+    # SHA-1 is the name that Redis gives to scripts, not a protection.
+    return Script(name=name, text=text, digest=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+TAKE, RELEASE, RENEW, WITHDRAW = load("take"), load("release"), load("renew"), load("withdraw")

@@ -1,0 +1,185 @@
+"""Exchanges with Redis for threads: own connections, taken for one command and put back after a whole answer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from redis import exceptions
+
+from .answers import Request, not_reached, refusal, unanswered
+from .scripts import Script
+from .settings import Settings
+
+__all__ = ["BlockingWire", "Connection"]
+
+IDLE = 64  # connections that are kept for later; beyond that they are closed after use
+
+
+class Connection(Protocol):
+    """The part of redis-py's connections that is used here; all of it is public."""
+
+    def connect(self) -> None: ...
+    def pack_command(self, *parts: Any) -> Any: ...
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
+    def read_response(self, *, timeout: float, disconnect_on_error: bool = True) -> Any: ...
+    def disconnect(self) -> None: ...
+
+
+class BlockingWire:
+    """The wire of threads.
+
+    A connection serves one command at a time, not one held lock: a thousand leases need no thousand
+    connections. One that the server closed meanwhile is noticed at the first read; the command is then sent
+    once more on a new one, which is safe since every script knows its token.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._label = settings.label
+        self._patience = settings.patience
+        self._idle: deque[Connection] = deque()  # append and pop are atomic
+
+    async def call(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
+    ) -> tuple[Any, bool]:
+        """See `Wire.call`."""
+        try:
+            connection = self._idle.pop()
+            kept = True
+        except IndexError:
+            connection = self._connected(timeout)
+            kept = False
+        try:
+            answer = self._exchange(connection, script, keys, arguments, timeout)
+        except exceptions.ConnectionError as error:
+            if not kept:
+                raise unanswered(self._label, error) from error
+            self._drop_idle()  # if the server closed one, it closed them all
+            connection = self._connected(timeout)
+            try:
+                return self._exchange(connection, script, keys, arguments, timeout), True
+            except (exceptions.ConnectionError, exceptions.TimeoutError) as second:
+                raise unanswered(self._label, second) from second
+        except exceptions.TimeoutError as error:
+            raise unanswered(self._label, error) from error
+        return answer, False
+
+    async def call_all(self, requests: Sequence[Request], timeout: float) -> list[Any]:
+        """See `Wire.call_all`."""
+        try:
+            connection, kept = self._idle.pop(), True
+        except IndexError:
+            connection, kept = self._connected(timeout), False
+        try:
+            try:
+                return self._pipeline(connection, requests, timeout)
+            except exceptions.ConnectionError:
+                if not kept:
+                    raise
+                self._drop_idle()
+                return self._pipeline(self._connected(timeout), requests, timeout)
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            raise unanswered(self._label, error) from error
+
+    def connected(self, timeout: float) -> Connection:
+        """Return a new connection that is not among the idle ones, for the mailbox."""
+        return self._connected(timeout)
+
+    async def close(self) -> None:
+        """Close the idle connections; those in use close after their answer is read and found no owner."""
+        self._drop_idle()
+
+    def forked(self) -> None:
+        """Drop the parent's connections; redis-py does not shut down a socket of another process."""
+        self._idle = deque()
+
+    # -- one connection
+
+    def _connected(self, timeout: float) -> Connection:
+        connection = cast("Connection", self._settings.blocking(min(timeout, self._patience)))
+        try:
+            connection.connect()
+        except (exceptions.AuthenticationError, exceptions.ResponseError) as error:
+            raise refusal(self._label, error) from error
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            raise not_reached(self._label, error) from error
+        return connection
+
+    def _exchange(
+        self,
+        connection: Connection,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[str | int],
+        timeout: float,
+    ) -> Any:
+        """Send, read the whole answer, put the connection back. An interruption at any line drops it instead."""
+        try:
+            connection.send_packed_command(
+                connection.pack_command("EVALSHA", script.digest, len(keys), *keys, *arguments), check_health=False
+            )
+            try:
+                answer = connection.read_response(timeout=timeout)
+            except exceptions.NoScriptError:  # SCRIPT FLUSH, a restart, a failover (R9)
+                connection.send_packed_command(
+                    connection.pack_command("EVAL", script.text, len(keys), *keys, *arguments), check_health=False
+                )
+                answer = connection.read_response(timeout=timeout)
+        except exceptions.ConnectionError as error:
+            connection.disconnect()
+            if isinstance(error, (exceptions.BusyLoadingError, exceptions.AuthenticationError)):
+                raise refusal(self._label, error) from error
+            raise
+        except exceptions.ResponseError as error:
+            self._put_back(connection)
+            raise refusal(self._label, error) from error
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._put_back(connection)
+        return answer
+
+    def _pipeline(self, connection: Connection, requests: Sequence[Request], timeout: float) -> list[Any]:
+        try:
+            answers = self._round(connection, requests, timeout)
+            if any(isinstance(answer, exceptions.NoScriptError) for answer in answers):
+                for text in {request.script.text for request in requests}:
+                    connection.send_packed_command(connection.pack_command("SCRIPT", "LOAD", text), check_health=False)
+                    connection.read_response(timeout=timeout)
+                answers = self._round(connection, requests, timeout)
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._put_back(connection)
+        return [refusal(self._label, it) if isinstance(it, exceptions.ResponseError) else it for it in answers]
+
+    def _round(self, connection: Connection, requests: Sequence[Request], timeout: float) -> list[Any]:
+        for request in requests:
+            connection.send_packed_command(
+                connection.pack_command(
+                    "EVALSHA", request.script.digest, len(request.keys), *request.keys, *request.arguments
+                ),
+                check_health=False,
+            )
+        answers: list[Any] = []
+        for _ in requests:
+            try:
+                answers.append(connection.read_response(timeout=timeout))
+            except exceptions.ResponseError as error:
+                answers.append(error)
+        return answers
+
+    def _put_back(self, connection: Connection) -> None:
+        if len(self._idle) < IDLE:
+            self._idle.append(connection)
+        else:
+            connection.disconnect()
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            try:
+                self._idle.pop().disconnect()
+            except IndexError:  # another thread took the last one
+                return

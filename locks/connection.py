@@ -1,0 +1,321 @@
+"""A store of locks, connected: where mutexes and guards come from."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from backstay.blocking import drive
+
+from . import fork
+from .guard import guarded
+from .keeper import Keeper
+from .lock import AsyncMutex, Mutex
+from .options import Duration, checked_answer_within, checked_name, checked_namespace, terms
+from .owners import this_process
+from .protocol import MutexProtocol
+from .source import ASYNCIO, BLOCKING, Source, source
+from .telemetry import Meters
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+__all__ = ["AsyncLocks", "Locks"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_keeper = Keeper(BLOCKING)
+fork.watch(_keeper)
+_loop_keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = weakref.WeakKeyDictionary()
+
+
+def _keeper_of(loop: asyncio.AbstractEventLoop) -> Keeper:
+    keeper = _loop_keepers.get(loop)
+    if keeper is None:
+        _drop_closed(_loop_keepers)
+        keeper = _loop_keepers[loop] = Keeper(ASYNCIO)
+        fork.watch(keeper)
+    return keeper
+
+
+def _drop_closed(table: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
+    """Forget loops that have ended: their connections refer to them, so weak keys alone would keep them."""
+    for loop in list(table):
+        if loop.is_closed():
+            del table[loop]
+
+
+class Locks:
+    """Distributed locks for threads.
+
+        locks = Locks.connect("redis://localhost/0", namespace="shop")
+        with locks.mutex("order:42", ttl=10, wait=5) as lease: ...
+        @locks.guard("stock:{product_id}")
+        def sell(product_id: int) -> None: ...
+
+    What is guaranteed: at most one *valid* lease for a name at a time, as long as clocks differ by less than 1 %
+    in rate and the store does not lose what it acknowledged (a failed-over Redis may); fences that rise with
+    every grant; news of a loss before another can be granted. What is not: that a process which was stopped
+    notices in time. Check the fence at the resource.
+    """
+
+    def __init__(self, store: Source, namespace: str) -> None:
+        self._source, self._namespace = store, namespace
+        self._meters = Meters(store.kind, namespace)
+        self._protocol = MutexProtocol(BLOCKING, store.blocking(), _keeper, this_process, self._meters)
+        self._twin: AsyncLocks | None = None
+        fork.watch(self)
+
+    @classmethod
+    def connect(
+        cls,
+        target: str | redis.Redis | redis.asyncio.Redis,
+        *,
+        namespace: str = "default",
+        answer_within: Duration | None = None,
+    ) -> Locks:
+        """Name the store; nothing is sent yet.
+
+        Args:
+            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, or a client whose connection
+                settings are copied (the client itself is never used: it retries by itself and knows no deadline).
+            namespace: what this application's keys begin with; 1 to 64 letters, digits, `.`, `_`, `-`.
+            answer_within: seconds that one exchange with the store may take; default the client's or URL's
+                `socket_timeout`, else 2.
+
+        Raises:
+            Misuse: the target is malformed or of an unknown kind.
+            MissingExtra: the package for it is not installed.
+        """
+        return cls(*_checked(target, namespace, answer_within))
+
+    def mutex(
+        self,
+        name: str,
+        *,
+        ttl: Duration = 10.0,
+        wait: Duration | None = 5.0,
+        renew: bool = True,
+        raise_on_loss: bool = True,
+    ) -> Mutex:
+        """Return the lock of that name; nothing is sent before it is acquired.
+
+        Args:
+            name: 1 to 512 characters.
+            ttl: seconds after which the lock comes free when its holder dies, and within which a holder that is
+                cut off is told so.
+            wait: seconds to wait for it; 0 tries once, None waits for ever.
+            renew: renew it every ttl/3 while it is held.
+            raise_on_loss: leaving a `with` block after a loss raises `LockLost`.
+
+        Raises:
+            Misuse: one of these is out of range.
+        """
+        return Mutex(self._protocol, checked_name(name), terms(ttl, wait, renew, raise_on_loss))
+
+    def guard(
+        self,
+        template: str,
+        *,
+        ttl: Duration = 10.0,
+        wait: Duration | None = 5.0,
+        renew: bool = True,
+        raise_on_loss: bool = True,
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """Return a decorator for `def` and `async def`: one call at a time for each key.
+
+        Args:
+            template: the lock's name, with fields that name parameters: `"stock:{product_id}"`.
+            ttl, wait, renew, raise_on_loss: as for `mutex`.
+
+        Raises:
+            Misuse: an argument is out of range or the template names no parameter; at import, not at the first call.
+        """
+        agreed = terms(ttl, wait, renew, raise_on_loss)
+
+        def plain(name: str) -> Mutex:
+            return Mutex(self._protocol, checked_name(name), agreed)
+
+        def asynchronous(name: str) -> AsyncMutex:
+            return AsyncMutex(self._twinned()._protocol, checked_name(name), agreed)
+
+        return guarded(template, plain, asynchronous)
+
+    def _twinned(self) -> AsyncLocks:
+        """Return locks on the same store for guarded `async def` functions."""
+        if self._twin is None:
+            self._twin = AsyncLocks(self._source, self._namespace)
+        return self._twin
+
+    def close(self) -> None:
+        """Announce the loss of every lease still held here, give it back, and drop the connections."""
+        drive(self._protocol.close())
+        if self._twin is not None:
+            self._twin.forsake()
+
+    def __enter__(self) -> Locks:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._namespace!r} at {self._protocol.backend.label}>"
+
+    def forked(self) -> None:
+        """Run in a forked child: its connections are its own."""
+        self._protocol.backend.forked()
+
+
+class AsyncLocks:
+    """Distributed locks for asyncio; one object serves any number of event loops, one after the other or at once.
+
+        locks = AsyncLocks.connect("redis://localhost/0", namespace="shop")
+        async with locks.mutex("order:42", ttl=10, wait=5) as lease: ...
+        @locks.guard("stock:{product_id}")
+        async def sell(product_id: int) -> None: ...
+
+    What is guaranteed and what is not: as for `Locks`.
+    """
+
+    def __init__(self, store: Source, namespace: str) -> None:
+        self._source, self._namespace = store, namespace
+        self._meters = Meters(store.kind, namespace)
+        self._protocols: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MutexProtocol]
+        self._protocols = weakref.WeakKeyDictionary()
+        self._twin: Locks | None = None
+        self._closed = False
+        fork.watch(self)
+
+    @classmethod
+    def connect(
+        cls,
+        target: str | redis.Redis | redis.asyncio.Redis,
+        *,
+        namespace: str = "default",
+        answer_within: Duration | None = None,
+    ) -> AsyncLocks:
+        """Name the store; nothing is sent yet.
+
+        Args:
+            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, or a client whose connection
+                settings are copied (the client itself is never used: it retries by itself and knows no deadline).
+            namespace: what this application's keys begin with; 1 to 64 letters, digits, `.`, `_`, `-`.
+            answer_within: seconds that one exchange with the store may take; default the client's or URL's
+                `socket_timeout`, else 2.
+
+        Raises:
+            Misuse: the target is malformed or of an unknown kind.
+            MissingExtra: the package for it is not installed.
+        """
+        return cls(*_checked(target, namespace, answer_within))
+
+    def mutex(
+        self,
+        name: str,
+        *,
+        ttl: Duration = 10.0,
+        wait: Duration | None = 5.0,
+        renew: bool = True,
+        raise_on_loss: bool = True,
+    ) -> AsyncMutex:
+        """Return the lock of that name; nothing is sent before it is acquired.
+
+        Args:
+            name: 1 to 512 characters.
+            ttl: seconds after which the lock comes free when its holder dies, and within which a holder that is
+                cut off is told so.
+            wait: seconds to wait for it; 0 tries once, None waits for ever.
+            renew: renew it every ttl/3 while it is held.
+            raise_on_loss: leaving a `with` block after a loss raises `LockLost`.
+
+        Raises:
+            Misuse: one of these is out of range.
+        """
+        return AsyncMutex(self._protocol, checked_name(name), terms(ttl, wait, renew, raise_on_loss))
+
+    def guard(
+        self,
+        template: str,
+        *,
+        ttl: Duration = 10.0,
+        wait: Duration | None = 5.0,
+        renew: bool = True,
+        raise_on_loss: bool = True,
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """Return a decorator for `def` and `async def`: one call at a time for each key.
+
+        Args:
+            template: the lock's name, with fields that name parameters: `"stock:{product_id}"`.
+            ttl, wait, renew, raise_on_loss: as for `mutex`.
+
+        Raises:
+            Misuse: an argument is out of range or the template names no parameter; at import, not at the first call.
+        """
+        agreed = terms(ttl, wait, renew, raise_on_loss)
+
+        def plain(name: str) -> Mutex:
+            return Mutex(self._twinned()._protocol, checked_name(name), agreed)
+
+        def asynchronous(name: str) -> AsyncMutex:
+            return AsyncMutex(self._protocol, checked_name(name), agreed)
+
+        return guarded(template, plain, asynchronous)
+
+    def _twinned(self) -> Locks:
+        """Return locks on the same store for guarded plain functions."""
+        if self._twin is None:
+            self._twin = Locks(self._source, self._namespace)
+        return self._twin
+
+    def _protocol(self) -> MutexProtocol:
+        """Return the protocol of the running loop."""
+        loop = asyncio.get_running_loop()
+        protocol = self._protocols.get(loop)
+        if protocol is None:
+            _drop_closed(self._protocols)
+            backend = self._source.asynchronous()
+            protocol = MutexProtocol(ASYNCIO, backend, _keeper_of(loop), this_process, self._meters)
+            protocol.closed = self._closed
+            self._protocols[loop] = protocol
+        return protocol
+
+    async def close(self) -> None:
+        """Announce the loss of every lease still held here, give it back, and drop the connections."""
+        self.forsake()
+        await self._protocol().close()
+        if self._twin is not None:
+            self._twin.close()
+
+    def forsake(self) -> None:
+        """Let no loop acquire here again; leases still held in a loop run out there."""
+        self._closed = True
+        for protocol in list(self._protocols.values()):
+            protocol.closed = True
+
+    async def __aenter__(self) -> AsyncLocks:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._namespace!r} at {self._source.kind}>"
+
+    def forked(self) -> None:
+        """Run in a forked child: the parent's loops do not run here."""
+        self._protocols = weakref.WeakKeyDictionary()
+
+
+def _checked(target: object, namespace: str, answer_within: Duration | None) -> tuple[Source, str]:
+    space = checked_namespace(namespace)
+    return source(target, space, checked_answer_within(answer_within)), space

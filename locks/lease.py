@@ -1,0 +1,156 @@
+"""What one acquisition won, and the arithmetic of its time: values and decisions, no I/O, no clock.
+
+A grant moves through four states, by this table and no other way:
+
+    held       -> releasing   the holder gives it back (the request is on its way)
+    held       -> lost        the deadline passed, or the backend named another owner
+    releasing  -> releasing   the answer did not come; asking again is safe
+    releasing  -> released    the backend answered
+    releasing  -> lost        the backend named another owner although nothing of ours could have freed it
+
+Time. The backend counts `ttl` from when the request arrived, the holder from before it left, so the holder
+stops first. The two clocks may differ in rate by `DRIFT`; beyond that two holders are possible, and only the
+fence protects the resource (criteria C4, T4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from .errors import LockLost
+
+if TYPE_CHECKING:
+    from backstay.runtime import Signal
+
+__all__ = ["DRIFT", "MOVES", "Grant", "State", "deadline", "first_renewal", "next_renewal", "started"]
+
+DRIFT = 0.01
+"""The difference in rate of the holder's clock and the backend's that is covered: 1 %."""
+
+RETRY_FLOOR = 0.05  # s between two attempts to renew while the backend does not answer
+
+
+class State(Enum):
+    """Where a grant stands."""
+
+    HELD = "held"
+    RELEASING = "releasing"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+MOVES = MappingProxyType(
+    {
+        State.HELD: frozenset({State.RELEASING, State.LOST}),
+        State.RELEASING: frozenset({State.RELEASING, State.RELEASED, State.LOST}),
+        State.RELEASED: frozenset[State](),
+        State.LOST: frozenset[State](),
+    }
+)
+"""The whole state table: from a state to those that may follow it."""
+
+HELD, RELEASED, LOST = State.HELD, State.RELEASED, State.LOST  # module globals: an Enum attribute costs 40 ns
+
+
+def deadline(sent: float, ttl: float) -> float:
+    """Return when the holder must stop: `ttl` after `sent`, less the margin for clock rates.
+
+    `sent` is the holder's clock from *before* the request left, or `started(...)` (criterion C4).
+    """
+    return sent + ttl * (1.0 - DRIFT)
+
+
+def started(queued: float, queued_there: float, granted_there: float, received: float) -> float:
+    """Return the start of a lease that another's release handed over.
+
+    The waiter sent nothing near the grant. What it has: its own clock when it last queued, the server's
+    clock then and at the grant, and its own clock when the message came (criterion C4, corrected form).
+    A server clock that was set back counts as no time passed, which only shortens the lease.
+    """
+    return min(queued + max(0.0, granted_there - queued_there), received)
+
+
+def first_renewal(sent: float, ttl: float, chance: float) -> float:
+    """Return when to renew first: a third of `ttl` after `sent`, up to 10 % earlier by `chance` in [0, 1]."""
+    return sent + ttl / 3.0 * (1.0 - 0.1 * chance)
+
+
+def next_renewal(now: float, ttl: float, failures: int, chance: float) -> float:
+    """Return when to try again after `failures` unanswered renewals: back-off from ttl/30 to ttl/6."""
+    pause = min(ttl / 30.0 * 2.0 ** (failures - 1), ttl / 6.0)
+    return now + max(min(RETRY_FLOOR, ttl / 10.0), pause * (1.0 - 0.5 * chance))
+
+
+class Grant:
+    """One acquisition: what was won, until when, and where it stands.
+
+    Args:
+        name: the lock.
+        token: the owner's name at the backend, used for this acquisition only.
+        fence: the number that the resource compares.
+        ttl: seconds that each renewal promises.
+        until: the holder's clock when it must stop.
+    """
+
+    __slots__ = ("deadline", "due", "failures", "fence", "name", "notice", "reason", "releasing_since", "renew",
+                 "renewing", "since", "state", "token", "ttl")  # fmt: skip
+
+    def __init__(self, name: str, token: str, fence: int, ttl: float, until: float, since: float, renew: bool) -> None:
+        self.name = name
+        self.token = token
+        self.fence = fence
+        self.ttl = ttl
+        self.deadline = until
+        self.since = since
+        self.renew = renew
+        self.state = HELD
+        self.reason = ""
+        self.due = 0.0  # the keeper's plan; an entry of its heap with another time is void
+        self.failures = 0
+        self.renewing: Signal | None = None  # raised when the renewal that is under way has ended
+        self.releasing_since: float | None = None
+        self.notice: Callable[[], None] | None = None  # tells the holder; called once
+
+    def __repr__(self) -> str:
+        return f"Grant({self.name!r}, fence={self.fence}, {self.state.value})"
+
+    def valid(self, now: float) -> bool:
+        """Return whether the holder may go on at `now`: computed, never remembered (criterion C3)."""
+        return self.state is HELD and now < self.deadline
+
+    def move(self, to: State, reason: str = "") -> bool:
+        """Go to another state if the table has that move; return whether it had."""
+        if to not in MOVES[self.state]:
+            return False
+        self.state = to
+        if reason:
+            self.reason = reason
+        return True
+
+    def extended(self, sent: float, ttl: float) -> None:
+        """Note a renewal that the backend confirmed: the deadline moves on, never back (criterion R7)."""
+        self.deadline = max(self.deadline, deadline(sent, ttl))
+        self.failures = 0
+
+    def lost(self, now: float) -> LockLost:
+        """Return the error that says why the lease is no longer good."""
+        reason = self.reason or ("expired" if now >= self.deadline else self.state.value)
+        text = _REASONS.get(reason, "")
+        return LockLost(
+            f"lock {self.name!r} (fence {self.fence}) {text or 'is not held: it is ' + reason}; "
+            "stop the work it protected, what was written late must be refused by its fence",
+            lock=self.name,
+            fence=self.fence,
+            reason=reason,
+        )
+
+
+_REASONS = {
+    "expired": "was not renewed in time",
+    "taken": "is owned by another or was freed at the server",
+    "forked": "belongs to the parent process; a forked child must acquire its own",
+    "closed": "was given back by close()",
+}

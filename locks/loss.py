@@ -1,0 +1,92 @@
+"""News of a loss: an event, a callback, and in asyncio something to await."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from inspect import isawaitable
+from typing import Any
+
+from backstay.blocking import drive
+from backstay.runtime import Runtime
+
+from .lease import LOST, Grant
+
+__all__ = ["AsyncLoss", "Loss"]
+
+Listener = Callable[[], object]
+
+
+class _News:
+    """What both makes share. Made when somebody first asks for it, so that a lock without listeners pays nothing."""
+
+    __slots__ = ("_grant", "_listeners", "_runtime", "_signal", "_told")
+
+    def __init__(self, runtime: Runtime, grant: Grant) -> None:
+        self._runtime, self._grant = runtime, grant
+        self._signal = runtime.signal()
+        self._listeners: list[Listener] = []
+        self._told = False
+        grant.notice = self._tell
+        if grant.state is LOST:  # it went while we were being made
+            self._tell()
+
+    def is_set(self) -> bool:
+        """Return whether the lease is lost; computed, so it is true in time even where nothing else runs (C3)."""
+        grant = self._grant
+        return grant.state is LOST or (grant.state.value == "held" and self._runtime.now() >= grant.deadline)
+
+    def call(self, listener: Listener) -> None:
+        """Call `listener` once when the lease is lost, beside the holder's work; at once where it is lost already.
+
+        It runs in a thread (or task) of its own, never in one that serves other locks. In asyncio it may be a
+        coroutine function.
+        """
+        self._listeners.append(listener)
+        if self._told:
+            self._start_listeners()
+
+    def _tell(self) -> None:
+        self._signal.set()
+        if self._grant.state is LOST:
+            self._told = True
+            self._start_listeners()
+
+    def _start_listeners(self) -> None:
+        while self._listeners:
+            try:
+                listener = self._listeners.pop(0)
+            except IndexError:  # another thread took it
+                return
+            self._runtime.spawn(lambda listener=listener: _call(listener), name="backstay-locks-loss")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+
+
+async def _call(listener: Listener) -> None:
+    outcome = listener()
+    if isawaitable(outcome):
+        await outcome
+
+
+class Loss(_News):
+    """The event of a lease in threads."""
+
+    __slots__ = ()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the lease is lost or given back, at most `timeout` seconds; return whether it is lost."""
+        drive(self._signal.wait(timeout))
+        return self.is_set()
+
+
+class AsyncLoss(_News):
+    """The event of a lease in asyncio: `await lease.lost` returns when the lease is lost or given back."""
+
+    __slots__ = ()
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the lease is lost or given back, at most `timeout` seconds; return whether it is lost."""
+        await self._signal.wait(timeout)
+        return self.is_set()
+
+    def __await__(self) -> Generator[Any, Any, bool]:
+        waiting: Coroutine[Any, Any, bool] = self.wait()
+        return waiting.__await__()

@@ -1,0 +1,203 @@
+"""The mutex, written once for threads, asyncio and the simulator.
+
+Theory of operation. A store keeps, for each name, an owner with a time-to-live, a fence that only rises, and
+a queue of waiters. One exchange takes a free lock and draws its fence (F1). A held lock is queued for: the
+waiter first opens its mailbox and waits until the store has confirmed it, then joins the queue with the
+mailbox's address, so that no hand-over can fall between the two (W1). Giving back hands the lock to the first
+live waiter in the same step and sends it a note with the fence; a note for nobody is ignored. Waiters look
+again when the holder's lease must have ended, and at least every two fifths of the time for which they count
+as alive: a lost note costs time, never exclusion (W2, W4).
+
+Every request carries a token that is used for one acquisition, so any of them may be sent again. When an
+acquisition ends in any other way than with a lease, its token is withdrawn, and a tombstone refuses a take
+that is still on its way (C9). If the store does not answer even then, the keeper goes on asking until the
+time-to-live is over.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from backstay.errors import Misuse, NotAcquired, OutcomeUnknown, Unavailable
+from backstay.runtime import Runtime
+
+from .backend import Backend, Busy, Freed, Kept, Renewal
+from .errors import LockLost
+from .keeper import Keeper, tell
+from .lease import HELD, LOST, RELEASED, Grant, State, deadline
+from .owners import Owners
+from .telemetry import Meters
+from .waiting import Waiter
+
+__all__ = ["MutexProtocol"]
+
+logger = logging.getLogger("backstay.locks")
+
+PARTING = 1.0  # s for a withdrawal that the caller waits for; the keeper goes on from there
+
+
+class MutexProtocol:
+    """The steps of acquire, release and extend over one backend.
+
+    Args:
+        runtime: the make that the backend is of.
+        backend: where the locks are.
+        keeper: who renews, announces losses and insists on withdrawals.
+        owners: makes tokens.
+        meters: what is counted.
+    """
+
+    __slots__ = ("_keeper", "_owners", "backend", "closed", "meters", "runtime")
+
+    def __init__(self, runtime: Runtime, backend: Backend, keeper: Keeper, owners: Owners, meters: Meters) -> None:
+        self.runtime = runtime
+        self.backend = backend
+        self._keeper = keeper
+        self._owners = owners
+        self.meters = meters
+        self.closed = False
+
+    async def acquire(self, name: str, ttl: float, wait: float, renew: bool) -> Grant:
+        """Acquire the lock `name` for `ttl` seconds at a time, within `wait` seconds.
+
+        Raises:
+            NotAcquired: it was held by others all the time; nothing is left behind.
+            Unavailable: the store was never reached; nothing was changed.
+            OutcomeUnknown: the store stopped answering; the token is being withdrawn.
+        """
+        if self.closed:
+            raise Misuse(f"lock {name!r}: these locks were closed; connect again")
+        backend, sent = self.backend, self.runtime.now()
+        token = self._owners.token()
+        waiter: Waiter | None = None
+        letter = backend.letter(token) if wait > 0.0 else None
+        try:
+            try:
+                patience = backend.patience
+                answer: int | Busy | Unavailable | OutcomeUnknown = await backend.take(
+                    name, token, ttl, letter.address if letter else "", wait if 0.0 < wait < patience else patience
+                )
+            except (Unavailable, OutcomeUnknown) as error:
+                answer = error
+            if isinstance(answer, int):
+                fence, start = answer, sent
+            else:
+                waiter = Waiter(self.runtime, backend, name, token, ttl, wait, sent, letter)
+                fence, start = await waiter.run(answer)
+            grant = Grant(name, token, fence, ttl, deadline(start, ttl), start, renew)
+            self._keeper.watch(self, grant, start)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if not isinstance(error, Misuse) or waiter is not None:
+                await self.runtime.shield(self._give_up(name, token, ttl, waiter, error))
+            raise
+        finally:
+            if waiter is not None:
+                letter = waiter.letter
+            if letter is not None:
+                letter.close()
+        self.meters.acquired.n += 1
+        self.meters.waited.record(self.runtime.now() - sent)
+        return grant
+
+    async def _give_up(self, name: str, token: str, ttl: float, waiter: Waiter | None, error: BaseException) -> None:
+        """Leave nothing behind of an acquisition that failed or was interrupted (C9, O7)."""
+        if isinstance(error, NotAcquired):
+            self.meters.refused.n += 1
+        elif isinstance(error, Unavailable):
+            self.meters.unavailable.n += 1
+        elif isinstance(error, OutcomeUnknown):
+            # The store is not answering: waiting for it would exceed the caller's time (C8).
+            self.meters.unknown.n += 1
+            self._keeper.insist(self, name, token, ttl)
+            return
+        if waiter is not None and not waiter.entangled and isinstance(error, (NotAcquired, Unavailable)):
+            return  # the store never saw the token in its queue
+        in_flight = waiter is None or waiter.in_flight or not isinstance(error, NotAcquired)
+        try:
+            await self.backend.withdraw(name, token, in_flight, min(self.backend.patience, PARTING))
+        except (Unavailable, OutcomeUnknown):
+            self._keeper.insist(self, name, token, ttl)
+
+    async def release(self, grant: Grant) -> None:
+        """Give a lease back; a second call does nothing (C7). Runs to its end through any cancellation.
+
+        Raises:
+            LockLost: it had ended before.
+            Unavailable, OutcomeUnknown: the store did not answer; calling again is safe, and at the latest
+                the lock comes free when its time-to-live is over (R6).
+        """
+        if grant.state is not RELEASED:
+            await self.runtime.shield(self._release(grant))
+
+    async def leave(self, grant: Grant) -> LockLost | None:
+        """Give a lease back at the end of its block, where an unanswered release is nobody's failure.
+
+        The work was done under the lease. A release that is not answered goes to the keeper.
+        """
+        try:
+            await self.release(grant)
+        except LockLost as error:
+            return error
+        except (Unavailable, OutcomeUnknown) as error:
+            logger.warning("lock %r is being given back in the background: %s", grant.name, error)
+            self._keeper.insist(self, grant.name, grant.token, grant.ttl)
+        return None
+
+    async def _release(self, grant: Grant) -> None:
+        now = self.runtime.now()
+        if grant.state is HELD and now >= grant.deadline:
+            self._keeper.lose(grant, "expired", self.meters)
+        if grant.state is LOST:
+            raise grant.lost(now)
+        renewal = self._keeper.forget(grant)
+        if renewal is not None:
+            await renewal.wait(self.backend.patience)
+        again = grant.releasing_since is not None
+        if grant.releasing_since is None:
+            grant.releasing_since = now
+        answer = await self.backend.release(grant.name, grant.token, grant.fence, self.backend.patience)
+        if answer is Freed.NOT_OWNER and again:
+            answer = Freed.PERHAPS_EARLIER
+        # An earlier copy of our own request was sent while the lease was good: it is what freed the lock (R4).
+        if answer is Freed.NOT_OWNER:
+            self._keeper.lose(grant, "taken", self.meters)
+            raise grant.lost(now)
+        grant.move(State.RELEASED)
+        self.meters.held.record(now - grant.since)
+        tell(grant)
+
+    async def extend(self, grant: Grant, ttl: float) -> None:
+        """Set the lease to end no earlier than `ttl` seconds from now.
+
+        Raises:
+            LockLost: it has ended.
+            Unavailable, OutcomeUnknown: the store did not answer; the deadline stays as it was.
+        """
+        sent = self.runtime.now()
+        if not grant.valid(sent):
+            raise grant.lost(sent)
+        timeout = min(self.backend.patience, grant.deadline - sent)
+        (answer,) = await self.backend.renew([Renewal(grant.name, grant.token, grant.fence, ttl)], timeout)
+        if answer is Kept.NOT_OWNER:
+            self._keeper.lose(grant, "taken", self.meters)
+            raise grant.lost(sent)
+        if answer is not Kept.RENEWED:
+            raise Misuse(
+                f"lock {grant.name!r} could not be extended at {self.backend.label}: its key there has "
+                + ("no expiry; somebody ran PERSIST on it" if answer is Kept.NO_EXPIRY else "another form")
+            )
+        grant.extended(sent, ttl)
+
+    async def close(self) -> None:
+        """Announce the loss of every lease that is still held, give it back, and drop the connections (O6)."""
+        self.closed = True
+        for grant in self._keeper.grants(self):
+            self._keeper.lose(grant, "closed", self.meters)
+            try:
+                await self.backend.withdraw(grant.name, grant.token, False, min(self.backend.patience, PARTING))
+            except (Unavailable, OutcomeUnknown) as error:
+                logger.warning("lock %r was not given back at close: %s", grant.name, error)
+                break  # the store does not answer; the times-to-live free the rest
+        await self.backend.close()

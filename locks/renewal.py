@@ -1,0 +1,112 @@
+"""One batch of renewals and withdrawals for one store, run beside the keeper."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from backstay.errors import BackstayError
+from backstay.runtime import Runtime
+
+from .backend import Backend, Kept, Renewal
+from .lease import HELD, Grant, first_renewal, next_renewal
+from .telemetry import Meters
+
+if TYPE_CHECKING:
+    from .keeper import Keeper
+
+__all__ = ["Batch", "Errand", "Ward"]
+
+logger = logging.getLogger("backstay.locks")
+
+
+class Ward(Protocol):
+    """What the keeper must know of those whose leases it keeps."""
+
+    @property
+    def backend(self) -> Backend:
+        """Where the leases are."""
+        ...
+
+    @property
+    def meters(self) -> Meters:
+        """What is counted."""
+        ...
+
+
+class Errand:
+    """A token that must be withdrawn, again and again until the store has answered or `until` has passed."""
+
+    __slots__ = ("due", "failures", "name", "token", "ttl", "until")
+
+    def __init__(self, name: str, token: str, ttl: float, until: float) -> None:
+        self.name, self.token, self.ttl, self.until = name, token, ttl, until
+        self.due = 0.0
+        self.failures = 0
+
+
+class Batch:
+    """What is due for one store now."""
+
+    __slots__ = ("_errands", "_grants", "_keeper", "_runtime", "_ward")
+
+    def __init__(self, keeper: Keeper, runtime: Runtime, ward: Ward, due: list[Grant | Errand]) -> None:
+        self._keeper, self._runtime, self._ward = keeper, runtime, ward
+        self._grants = [what for what in due if isinstance(what, Grant)]
+        self._errands = [what for what in due if isinstance(what, Errand)]
+
+    async def run(self) -> None:
+        """Renew, then withdraw; what the store did not answer is planned again."""
+        if self._grants:
+            await self._renew()
+        for errand in self._errands:
+            await self._withdraw(errand)
+
+    async def _renew(self) -> None:
+        ward, keeper, now = self._ward, self._keeper, self._runtime.now
+        grants, signal = keeper.begin_renewal(self._grants)
+        sent = now()
+        answers: list[Kept] = []
+        try:
+            if grants:
+                # No longer than until the first deadline: then the losses are known, and the rest is asked again.
+                timeout = min(ward.backend.patience, min(grant.deadline for grant in grants) - sent)
+                answers = await ward.backend.renew(
+                    [Renewal(grant.name, grant.token, grant.fence, grant.ttl) for grant in grants], max(timeout, 0.001)
+                )
+        except BackstayError as error:
+            logger.warning("%d locks at %s were not renewed: %s", len(grants), ward.backend.label, error)
+        except Exception:
+            logger.exception("%d locks at %s were not renewed", len(grants), ward.backend.label)
+        finally:
+            keeper.end_renewal(grants, signal)
+        for place, grant in enumerate(grants):
+            self._renewed(grant, answers[place] if place < len(answers) else Kept.FAILED, sent)
+
+    def _renewed(self, grant: Grant, answer: Kept, sent: float) -> None:
+        if grant.state is not HELD:
+            return
+        meters, chance = self._ward.meters, self._runtime.uniform(0.0, 1.0)
+        if answer is Kept.RENEWED:
+            meters.renewed.n += 1
+            grant.extended(sent, grant.ttl)
+            self._keeper.plan(self._ward, grant, first_renewal(sent, grant.ttl, chance))
+        elif answer is Kept.NOT_OWNER:
+            self._keeper.lose(grant, "taken", meters)
+        else:
+            meters.not_renewed.n += 1
+            grant.failures += 1
+            again = next_renewal(self._runtime.now(), grant.ttl, grant.failures, chance)
+            self._keeper.plan(self._ward, grant, min(again, grant.deadline))
+
+    async def _withdraw(self, errand: Errand) -> None:
+        try:
+            await self._ward.backend.withdraw(errand.name, errand.token, True, self._ward.backend.patience)
+        except Exception as error:
+            errand.failures += 1
+            now = self._runtime.now()
+            again = next_renewal(now, max(errand.ttl, 1.0), errand.failures, self._runtime.uniform(0.0, 1.0))
+            if again < errand.until:
+                self._keeper.plan(self._ward, errand, again)
+            else:
+                logger.warning("lock %r: token %s was not withdrawn: %s", errand.name, errand.token, error)

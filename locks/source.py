@@ -1,0 +1,79 @@
+"""From a URL or a client to a store of locks, in both makes."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from backstay.asynchronous import AsyncioRuntime
+from backstay.blocking import BlockingRuntime
+from backstay.errors import Misuse
+from backstay.url import Url, choose, parse, require
+
+from .backend import Backend
+from .backends.memory import MemoryBackend, store
+
+__all__ = ["ASYNCIO", "BLOCKING", "Source", "source"]
+
+BLOCKING = BlockingRuntime()
+ASYNCIO = AsyncioRuntime()
+
+
+class Source(Protocol):
+    """A store that both makes of backends can be had for; making one opens no connection."""
+
+    kind: str
+
+    def blocking(self) -> Backend:
+        """Return a backend for threads."""
+        ...
+
+    def asynchronous(self) -> Backend:
+        """Return a backend for the running event loop."""
+        ...
+
+
+class MemorySource:
+    """`memory://` or `memory://NAME`: this process only."""
+
+    kind = "memory"
+
+    def __init__(self, url: Url, space: str) -> None:
+        if url.path.strip("/") or url.query or url.username:
+            raise Misuse(f"{str(url)!r}: a memory store has at most a name, as in 'memory://tests'")
+        self._store, self._space = store(url.host), space
+
+    def blocking(self) -> Backend:
+        return MemoryBackend(BLOCKING, self._store, self._space)
+
+    def asynchronous(self) -> Backend:
+        return MemoryBackend(ASYNCIO, self._store, self._space)
+
+
+def _memory(url: Url, space: str, answer_within: float | None) -> Source:
+    return MemorySource(url, space)
+
+
+def _redis(url: Url, space: str, answer_within: float | None) -> Source:
+    require("redis", "redis")
+    from .backends.redis import RedisSource
+
+    return RedisSource.from_url(url, space, answer_within)
+
+
+def source(target: str | object, space: str, answer_within: float | None) -> Source:
+    """Return the store behind a URL or a client.
+
+    Raises:
+        Misuse: the URL is malformed, its scheme unknown, or the client of a kind that locks cannot use.
+        MissingExtra: the package for it is not installed.
+    """
+    given: Any = target
+    if isinstance(given, str):
+        url = parse(given)
+        schemes = {"memory": _memory, "redis": _redis, "rediss": _redis, "unix": _redis}
+        return choose(url, schemes, what="lock")(url, space, answer_within)
+    if type(given).__module__.partition(".")[0] == "redis" or hasattr(given, "connection_pool"):
+        from .backends.redis import RedisSource
+
+        return RedisSource.from_client(given, space, answer_within)
+    raise Misuse(f"locks connect to a URL such as 'redis://localhost/0' or a Redis client, got {type(given).__name__}")
