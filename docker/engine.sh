@@ -10,6 +10,7 @@
 #                             system's places (run it in its own network namespace: two daemons in one delete each
 #                             other's bridge)
 #   BACKSTAY_ENGINE_WAIT      seconds that a starting daemon gets to answer (60)
+#   BACKSTAY_OS_RELEASE       the file that names this system (/etc/os-release)
 set -u -o pipefail
 
 if [ -n "${BACKSTAY_ENGINE_DIR:-}" ]; then
@@ -107,7 +108,7 @@ if [ -z "${BACKSTAY_ENGINE_DIR:-}" ] && [ -n "${DOCKER_HOST:-}" ] && [ "$DOCKER_
     die "DOCKER_HOST is $DOCKER_HOST, but no engine answers there; start it, or unset DOCKER_HOST"
 fi
 # shellcheck source=/dev/null
-[ "$( (. /etc/os-release 2>/dev/null && echo "${ID:-}"))" = debian ] ||
+[ "$( (. "${BACKSTAY_OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo "${ID:-}"))" = debian ] ||
     die "no Docker engine answers, and only on Debian can one be installed here; install and start Docker, then try again"
 [ "$(id -u)" = 0 ] ||
     die "no Docker engine answers, and only root can start one; start Docker (or let this user reach its socket), then try again"
@@ -118,8 +119,8 @@ flock -w 300 9 || die "another docker/engine.sh has been starting the engine for
 answers && exit 0 # somebody else started it while we waited
 command -v docker >/dev/null && command -v dockerd >/dev/null || install_engine
 if pid=$(recorded_daemon "$run/docker.pid"); then
-    # A daemon that adopts old containers may need 10 s for each that ignores SIGTERM.
-    wait_for_answer 30 "$pid" && exit 0
+    # It may be starting: one that adopts old containers needs 10 s for each that ignores SIGTERM.
+    wait_for_answer "$wait_limit" "$pid" && exit 0
 fi
 clear_stale_state
 start_engine

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from servers import PARTS, External, Run, engine, external_url
+from servers import PARTS, EngineMissing, External, Run, engine, external_url
 
 if TYPE_CHECKING:
+    from servers.databases import PostgresPool
     from servers.server import Server
 
 RUN = "BACKSTAY_TEST_RUN"
@@ -51,7 +52,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if f"own_{part.name}" in wanted or (f"{part.name}_server" in wanted and external_url(part) is None)
     ]
     if parts:
-        engine.images(parts)
+        with contextlib.suppress(EngineMissing):  # each fixture raises it again, beside the tests that need it
+            engine.images(parts)
 
 
 @pytest.fixture(scope="session")
@@ -104,13 +106,22 @@ def redis_url(redis_server: External) -> str:
     return redis_database(redis_server.url, int(worker.removeprefix("gw")) + 1 if worker else 0)
 
 
-@pytest.fixture
-def postgres_urls(postgres_server: External) -> Iterator[Callable[[int], list[str]]]:
-    """A function that creates so many empty databases; they are dropped after the test."""
-    from servers.databases import postgres_databases
+@pytest.fixture(scope="session")
+def postgres_pool(postgres_server: External) -> Iterator[PostgresPool]:
+    """This worker's databases."""
+    from servers.databases import PostgresPool
 
+    pool = PostgresPool(postgres_server.url)
+    yield pool
+    if external_url(PARTS["postgres"]) is not None:  # ours goes as a whole
+        pool.close()
+
+
+@pytest.fixture
+def postgres_urls(postgres_pool: PostgresPool) -> Iterator[Callable[[int], list[str]]]:
+    """A function that gives so many empty databases; they are emptied after the test, whatever still uses them."""
     with contextlib.ExitStack() as stack:
-        yield lambda count: stack.enter_context(postgres_databases(postgres_server.url, count))
+        yield lambda count: stack.enter_context(postgres_pool.take(count))
 
 
 @pytest.fixture

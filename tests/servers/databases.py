@@ -17,28 +17,55 @@ def fresh_name() -> str:
     return f"t_{secrets.token_hex(6)}"
 
 
-@contextlib.contextmanager
-def postgres_databases(server_url: str, count: int) -> Iterator[list[str]]:
-    """Create `count` empty databases and drop them afterwards, with whatever still uses them.
+class PostgresPool:
+    """Empty databases on one server, emptied and used again: creating and dropping one costs 0.4 s, emptying 0.02 s."""
 
-    Prepared transactions that a test left are rolled back first: they would keep the database from being dropped.
-    """
-    address = make_url(server_url)
-    names = [fresh_name() for _ in range(count)]
-    with _psycopg(address) as admin:
-        for name in names:
-            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    try:
-        yield [_render(address, name) for name in names]
-    finally:
-        with _psycopg(address) as admin:
+    def __init__(self, server_url: str) -> None:
+        self._address = make_url(server_url)
+        self._free: list[str] = []
+
+    @contextlib.contextmanager
+    def take(self, count: int) -> Iterator[list[str]]:
+        """So many empty databases for the length of the block, as URLs for SQLAlchemy."""
+        names = [self._free.pop() if self._free else self._create() for _ in range(count)]
+        try:
+            yield [_render(self._address, name) for name in names]
+        finally:
             for name in names:
-                left = admin.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", (name,)).fetchall()
-                if left:
-                    with _psycopg(address.set(database=name)) as inside:
-                        for (gid,) in left:
-                            inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+                self._empty(name)
+                self._free.append(name)
+
+    def close(self) -> None:
+        """Drop the databases that nobody uses now."""
+        with _psycopg(self._address) as admin:
+            while self._free:
+                name = self._free.pop()
                 admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _create(self) -> str:
+        name = fresh_name()
+        with _psycopg(self._address) as admin:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return name
+
+    def _empty(self, name: str) -> None:
+        with _psycopg(self._address.set(database=name)) as inside:
+            # Others first: what they hold would block the rest. So would a prepared transaction, which nobody holds.
+            inside.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+                " AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+                (name,),
+            )
+            for (gid,) in inside.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", (name,)).fetchall():
+                inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+            schemas = inside.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+            ).fetchall()
+            for (schema,) in schemas:
+                inside.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+            inside.execute("CREATE SCHEMA public")
+            inside.execute("GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC")
+            inside.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
 
 
 @contextlib.contextmanager

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 import redis
 from kazoo.client import KazooClient
 from sqlalchemy import create_engine, inspect, text
 
 from servers import External, NotOurs
+
+if TYPE_CHECKING:
+    from servers.databases import PostgresPool
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
@@ -71,3 +76,43 @@ def test_a_shared_server_refuses_to_be_broken(redis_server: External) -> None:
     for control in (redis_server.kill, redis_server.start, redis_server.stop, redis_server.pause, redis_server.unpause):
         with pytest.raises(NotOurs, match=r"own_redis|BACKSTAY_TEST_REDIS_URL"):
             control()
+
+
+@pytest.fixture
+def left_in_a_mess(postgres_pool: PostgresPool) -> Iterator[list[str]]:
+    """Two databases that the last user left with an open transaction, a prepared one, and more than tables."""
+    connections: list[psycopg.Connection[tuple[object, ...]]] = []
+    with postgres_pool.take(2) as urls:
+        for url in urls:
+            plain, name = url.replace("+psycopg", ""), url.rpartition("/")[2]
+            with psycopg.connect(plain, autocommit=True) as done:
+                done.execute("CREATE TABLE t (n integer PRIMARY KEY)")
+                done.execute("CREATE SCHEMA other CREATE TABLE u (n integer)")
+                done.execute("CREATE SEQUENCE s")
+                done.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
+            prepared = psycopg.connect(plain)
+            prepared.execute("INSERT INTO t VALUES (1)")
+            prepared.execute(f"PREPARE TRANSACTION 'left-{name}'")
+            prepared.close()
+            connections.append(psycopg.connect(plain))
+            connections[-1].execute("LOCK TABLE other.u IN ACCESS EXCLUSIVE MODE")
+    yield urls
+    for connection in connections:
+        connection.close()
+
+
+def test_a_postgres_database_is_empty_again_whatever_its_last_user_left(
+    left_in_a_mess: list[str], postgres_pool: PostgresPool
+) -> None:
+    with postgres_pool.take(2) as urls:
+        assert set(urls) == set(left_in_a_mess)
+        for url in urls:
+            with psycopg.connect(url.replace("+psycopg", "")) as connection:
+                tables = connection.execute(
+                    "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+                    " WHERE nspname !~ '^(pg_|information_schema)'"
+                ).fetchall()
+                assert tables == []
+                prepared = connection.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
+                assert prepared.fetchall() == []
+                assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
