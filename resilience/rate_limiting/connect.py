@@ -47,7 +47,8 @@ def async_buckets(
 
 
 def _kind(store: object, name: str, namespace: str) -> str:
-    for what, text in (("name", name), ("namespace", namespace)):
+    texts: tuple[tuple[str, object], ...] = (("name", name), ("namespace", namespace))
+    for what, text in texts:
         if not isinstance(text, str) or not _NAME.fullmatch(text):
             raise Misuse(
                 f"{what} of a rate limiter must be 1 to 100 characters without spaces, ':', '{{', '}}'; got {text!r}"

@@ -63,8 +63,8 @@ class Gate:
         if self._clock() < self._until:  # the usual answer beside a dead store: no lock
             return False
         with self._lock:
-            if not self.shut or self._clock() < self._until:
-                return not self.shut
+            if self._clock() < self._until:  # another thread took the probe meanwhile
+                return False
             self._probing = True
             self._set_pause()  # the probe's lease: if it never comes back, the next one goes a pause later
             return True
@@ -90,9 +90,7 @@ class Gate:
             self._count += 1
             self.troubled = True
             if self._count >= self._failures:
-                logger.warning(
-                    "%s is left alone after %d failures in a row, the last: %s", self.name, self._count, reason
-                )
+                logger.warning("%s is left alone after %d failures in a row: %s", self.name, self._count, reason)
                 self.shut, self._probing, self._probes = True, False, 0
                 self._set_pause()
 

@@ -35,10 +35,10 @@ class _Face:
     ) -> None:
         self.name = name
         self.rate: Rate = buckets.rate
-        self._buckets = buckets
+        self.buckets = buckets
         self._scale: Scale = buckets.scale
         self._requests = Requests(name, resource or name)
-        self._acquired = self._requests.acquired
+        self.acquired = self._requests.acquired
         self._outage = Outage(name, self.rate, on_store_failure, local_share, self._requests)
         utilization = getattr(buckets, "utilization", None)
         if utilization is not None:
@@ -63,7 +63,7 @@ class _Face:
         if type(cost) is not int or not 1 <= cost <= self.rate.capacity:
             raise Misuse(
                 f"rate limiter {self.name!r}: cost must be a whole number from 1 to the burst of "
-                f"{self.rate.capacity}, got {cost!r}; a larger cost can never be granted, so raise the burst or split the call"
+                f"{self.rate.capacity}, got {cost!r}; a larger cost can never be granted: raise the burst"
             )
         return str.__str__(key), cost
 
@@ -92,7 +92,7 @@ class _Face:
     def _decide(self, balance: int, cost: int) -> Decision:
         decision = decide(balance, self.rate, self._scale, cost)
         if decision.allowed:
-            self._acquired.n += 1
+            self.acquired.n += 1
         else:
             self._requests.limited.n += 1
         return decision
@@ -147,7 +147,7 @@ class RateLimiter(_Face):
         super().__init__(
             buckets, name=name, resource=resource, on_store_failure=on_store_failure, local_share=local_share
         )
-        self.charge = buckets.charge
+        self.charge = buckets.charger() if isinstance(buckets, MemoryBuckets) else buckets.charge
 
     @classmethod
     def connect(
@@ -207,7 +207,7 @@ class RateLimiter(_Face):
         except StoreFailed as failure:
             return self.survive(key, cost, failure)
         if balance > 0:
-            self._acquired.n += 1
+            self.acquired.n += 1
             return None
         raise self.refuse(balance)
 
@@ -226,7 +226,7 @@ class RateLimiter(_Face):
 
     def close(self) -> None:
         """Close connections at rest; the limiter may be used again."""
-        store = getattr(self._buckets, "store", None)
+        store = getattr(self.buckets, "store", None)
         if store is not None:
             store.close()
 
@@ -258,7 +258,7 @@ class AsyncRateLimiter(_Face):
         super().__init__(
             buckets, name=name, resource=resource, on_store_failure=on_store_failure, local_share=local_share
         )
-        self.charge_at_once = buckets.charge if isinstance(buckets, MemoryBuckets) else None
+        self.charge_at_once = buckets.charger() if isinstance(buckets, MemoryBuckets) else None
         self._remote = None if isinstance(buckets, MemoryBuckets) else buckets
 
     @classmethod
@@ -312,7 +312,7 @@ class AsyncRateLimiter(_Face):
         except StoreFailed as failure:
             return self.survive(key, cost, failure)
         if balance > 0:
-            self._acquired.n += 1
+            self.acquired.n += 1
             return None
         raise self.refuse(balance)
 
@@ -331,7 +331,7 @@ class AsyncRateLimiter(_Face):
 
     async def close(self) -> None:
         """Close the running loop's connection; the limiter may be used again."""
-        store = getattr(self._buckets, "store", None)
+        store = getattr(self.buckets, "store", None)
         if store is not None:
             await store.aclose()
 

@@ -61,15 +61,13 @@ class Rate:
             if type(number) is not int or not 1 <= number <= _MOST:
                 raise Misuse(f"{name} of a rate must be a whole number from 1 to {_MOST:,}, got {number!r}")
         given: Any = self.period
-        if isinstance(given, bool) or not isinstance(given, (int, float, Fraction, timedelta)):
+        if isinstance(given, bool) or not isinstance(given, int | float | Fraction | timedelta):
             raise Misuse(f"period of a rate must be seconds or a timedelta, got {given!r}")
         if isinstance(given, float) and not 0 < given < float("inf"):
             raise Misuse(f"period of a rate must be > 0 s and finite, got {given!r}")
         period = self.period_us
-        if not isinstance(given, timedelta) and abs(given * 1_000_000 - period) > 0.001:
-            raise Misuse(
-                f"period of a rate must be whole microseconds, got {given!r}; write 3 per 1 s, not 1 per 0.333 s"
-            )
+        if not isinstance(given, timedelta) and abs(float(given) * 1_000_000 - period) > 0.001:
+            raise Misuse(f"period of a rate must be whole microseconds, got {given!r}; 3 per 1 s is exact")
         if period < 1:
             raise Misuse(f"period of a rate must be at least 1 microsecond, got {given!r}")
         if self.capacity * period > _LONGEST * self.count:

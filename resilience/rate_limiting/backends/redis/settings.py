@@ -53,9 +53,7 @@ class Settings:
             pool = getattr(store, "connection_pool", None)
         arguments = getattr(pool, "connection_kwargs", None)
         if not isinstance(arguments, dict):
-            raise Misuse(
-                f"{type(store).__name__} is no client of one Redis server; pass a URL, a redis.Redis or a redis.asyncio.Redis"
-            )
+            raise Misuse(f"{type(store).__name__} is no client of one Redis server; pass a URL or a redis.Redis")
         if "Sentinel" in type(pool).__name__:
             raise Misuse("a client of Sentinel cannot hold rate limits yet; pass the URL of the primary server")
         given: dict[str, Any] = arguments
@@ -87,12 +85,11 @@ class Settings:
         if self.tls is None:
             return None
         options: dict[str, Any] = dict(self.tls)
-        requirement = options.get("ssl_cert_reqs", "required")
+        requirement: Any = options.get("ssl_cert_reqs", "required") or "none"
         modes = {
             "none": ssl.CERT_NONE,
             "optional": ssl.CERT_OPTIONAL,
             "required": ssl.CERT_REQUIRED,
-            None: ssl.CERT_NONE,
         }
         context = ssl.create_default_context()
         mode = modes[requirement] if requirement in modes else ssl.VerifyMode(requirement)

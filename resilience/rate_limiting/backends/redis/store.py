@@ -6,6 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from backstay.clock import Clock, monotonic
@@ -102,7 +103,7 @@ class Store:
             pool = self._pool
             connection = pool.take(deadline)
             try:
-                reply = connection.call(command(body, self.not_after(deadline), borrowed(), whole=whole), deadline)
+                reply = connection.call(self._encode(body, borrowed, deadline, whole), deadline)
             except BaseException:
                 pool.drop(connection)
                 raise
@@ -120,15 +121,17 @@ class Store:
         whole = False
         lane = self._lane()
         while True:
-            reply = await lane.submit(
-                lambda whole=whole: command(body, self.not_after(deadline), borrowed(), whole=whole), deadline
-            )
+            encode = partial(self._encode, body, borrowed, deadline, whole)
+            reply = await lane.submit(encode, deadline)
             if _is_demoted(reply):
                 lane.end("connection", "the server is no primary any more")
             answer = self._answer(reply)
             if answer is not None:
                 return answer
             whole = whole or isinstance(reply, Exception)
+
+    def _encode(self, body: bytes, borrowed: Callable[[], bytes], deadline: float, whole: bool) -> bytes:
+        return command(body, self.not_after(deadline), borrowed(), whole=whole)
 
     def _answer(self, reply: Any) -> list[int] | None:
         """Return the script's answer, or None where asking again is safe and useful: nothing was executed."""

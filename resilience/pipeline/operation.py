@@ -1,0 +1,94 @@
+"""The outermost policy: latency, traffic, errors and saturation of a protected function, by construction."""
+
+from __future__ import annotations
+
+from types import CoroutineType
+from typing import Any
+
+from backstay.clock import Clock, monotonic
+from backstay.errors import Misuse, Rejected
+from backstay.telemetry import Histogram, error_type, histogram, updown
+
+from .policy import AsyncCall, Call, Served, Target
+
+__all__ = ["Operation"]
+
+
+class Operation:
+    """Measures each call once, with its outcome: ok, error, rejected, degraded or cancelled (section 7.3).
+
+    There is no counter of calls: calls are the sum of the outcomes, so the two cannot disagree.
+    """
+
+    kind = "operation"
+
+    def __init__(self, resource: str, *, clock: Clock = monotonic) -> None:
+        self._resource = resource
+        self._clock = clock
+        self._ok = self._histogram("ok")
+        self._degraded = self._histogram("degraded")
+        self._active = updown("operation.active", "{operation}", resource=resource)
+        self._others: dict[tuple[str, str], Histogram] = {}
+
+    def _histogram(self, outcome: str) -> Histogram:
+        return histogram("operation.duration", "s", resource=self._resource, outcome=outcome)
+
+    def failed(self, error: BaseException, seconds: float) -> None:
+        """Record a call that ended in an exception. Cancellation, exit and interrupts are no errors (AS-3)."""
+        outcome = "error" if isinstance(error, Exception) else "cancelled"
+        if isinstance(error, Rejected):
+            outcome = "rejected"
+        kind = error_type(error)
+        found = self._others.get((outcome, kind))
+        if found is None:
+            found = histogram("operation.duration", "s", resource=self._resource, outcome=outcome, error_type=kind)
+            if len(self._others) < 100:
+                self._others[outcome, kind] = found
+        found.record(seconds)
+
+    def wrap(self, call: Call, target: Target) -> Call:
+        """Return `call` measured."""
+        clock, active, ok, degraded, label = self._clock, self._active, self._ok, self._degraded, target.label
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            began = clock()
+            active.n += 1
+            try:
+                result = call(*args, **kwargs)
+                if result.__class__ is CoroutineType:
+                    result.close()
+                    raise Misuse(f"{label}() is no `async def` but returned a coroutine, which nobody awaits in here")
+            except BaseException as error:
+                active.n -= 1
+                self.failed(error, clock() - began)
+                raise
+            active.n -= 1
+            if result.__class__ is Served:
+                degraded.record(clock() - began)
+                return result.value
+            ok.record(clock() - began)
+            return result
+
+        return measured
+
+    def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
+        """Return `call` measured."""
+        clock, active, ok, degraded = self._clock, self._active, self._ok, self._degraded
+
+        async def measured(*args: Any, **kwargs: Any) -> Any:
+            began = clock()
+            active.n += 1
+            try:
+                result = await call(*args, **kwargs)
+            except BaseException as error:
+                active.n -= 1
+                self.failed(error, clock() - began)
+                raise
+            active.n -= 1
+            if result.__class__ is Served:
+                degraded.record(clock() - began)
+                return result.value
+            ok.record(clock() - began)
+            return result
+
+        return measured

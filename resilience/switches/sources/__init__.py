@@ -1,0 +1,1 @@
+"""Where switch documents come from."""
