@@ -69,7 +69,7 @@ def make(cases: dict[str, Any], **options: Any) -> FastAPI:
     return app
 
 
-def check(answer: httpx.Response, expected: Any, secret: str) -> None:
+def check(answer: Any, expected: Any, secret: str) -> None:
     assert answer.status_code == expected.status
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers.get("Retry-After") == expected.retry_after

@@ -75,3 +75,39 @@ def test_a_forked_child_starts_at_zero_beside_busy_threads_and_never_hangs() -> 
     assert found["answers"] == [[0, 3, 3, 0, 1]] * 20
     assert found["parent"] >= 1000
     assert found["listed"] == 4
+
+
+HELD = """
+import os, signal, threading, warnings
+warnings.simplefilter("ignore")
+from backstay import telemetry
+from backstay.telemetry import _registry, daemons
+from backstay.telemetry.counters import ThreadCounter
+
+counter = ThreadCounter()
+held, stop = threading.Event(), threading.Event()
+
+def hold():
+    with _registry._lock, daemons._guard.lock, counter._folding:
+        held.set()
+        stop.wait()
+
+thread = threading.Thread(target=hold, daemon=True)
+thread.start()
+held.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(10)
+    telemetry.counter("calls", "{call}").n += 1
+    telemetry.announce("backstay-child", lambda: True)
+    counter.zero()
+    counter.n += 1
+    os._exit(0 if counter.total == 1 else 3)
+stop.set()
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_lock_held_by_a_thread_of_the_parent_does_not_stop_the_child() -> None:
+    ended = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, f"killed by signal {-ended.returncode}" if ended.returncode < 0 else ended.stderr
