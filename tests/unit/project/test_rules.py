@@ -69,8 +69,9 @@ def test_core_modules_know_no_clock_no_threads_no_driver() -> None:
     assert {name(path): sorted(banned & roots(path)) for path in core if banned & roots(path)} == {}
 
 
+# connect, connection, source: where a URL is told from a user's own client
 DRIVER_HOMES = {
-    "redis": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",  # connect: tells a user's client from a URL
+    "redis": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
     "kazoo": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
     "sqlalchemy": r"^txn/|^sharding/|^locks/backends/|^backstay/testing/(txn|sharding)",
     "flask": r"^backstay/flask|/flask|/http|^backstay/testing/",
