@@ -1,0 +1,38 @@
+"""What kind of statement came in, before anything else is decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.sql.lambdas import LambdaElement
+
+from .errors import Unroutable
+
+__all__ = ["refuse_unreadable", "resolved"]
+
+
+def resolved(statement: Any) -> Any:
+    """The statement itself, of a `lambda_stmt` what it stands for, or a refusal of what is no statement of SQLAlchemy's."""
+    if isinstance(statement, LambdaElement):
+        return statement._resolved
+    if not hasattr(statement, "is_dml"):
+        found = inspect(statement, raiseerr=False)
+        raise Unroutable(
+            f"a sharded session executes select(), insert(), update() and delete(), got {type(found or statement).__name__}"
+        )
+    return statement
+
+
+def refuse_unreadable(statement: Any) -> None:
+    """Refuse a statement whose tables cannot be seen.
+
+    Raises:
+        Unroutable: it is a text or something else that is no SELECT.
+    """
+    if not statement.is_select or statement.is_text or statement.is_from_statement:
+        raise Unroutable(
+            f"{type(statement).__name__} cannot be routed: its tables cannot be seen",
+            clause=type(statement).__name__,
+            cure="write it with select(), or name the shard: execution_options={'shard': 's0'}",
+        )

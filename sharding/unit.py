@@ -1,0 +1,99 @@
+"""The unit of work over shards: who writes, how it commits, and what is reported when that did not work everywhere (E4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from .errors import CrossShardWrite, PartialCommit, UnitPoisoned
+from .internals import PREPARED, SessionTransaction
+
+if TYPE_CHECKING:
+    from .session import ShardedSession
+
+__all__ = ["UnitOfWork"]
+
+
+class UnitOfWork(SessionTransaction):
+    """A session's outermost transaction, with one branch a shard.
+
+    Branches that only read are committed first, then the writers in the order of the layout. The first failure ends it: what has
+    not been sent is rolled back, and unless nothing at all was committed `PartialCommit` says how each branch ended.
+    """
+
+    session: ShardedSession
+
+    def __init__(self, session: ShardedSession, origin: Any) -> None:
+        self.writers: set[str] = set()
+        self.failure: BaseException | None = None
+        super().__init__(session, origin)
+
+    def enlist(self, shards: set[str], mode: str) -> None:
+        """Note that these shards are about to be written.
+
+        Raises:
+            CrossShardWrite: mode `single` has a writer on another shard; nothing was sent.
+        """
+        if mode == "single" and len(self.writers | shards) > 1:
+            names = ", ".join(sorted(self.writers | shards))
+            raise CrossShardWrite(
+                f"this unit of work would write on several shards ({names}), and one commit over them is not atomic;"
+                " use one session a shard, or ShardedSession(commit='best_effort')"
+            )
+        self.writers |= shards
+
+    def commit(self, _to_root: bool = False) -> None:
+        """Commit every branch.
+
+        Raises:
+            UnitPoisoned: a statement of this unit failed; everything was rolled back.
+            PartialCommit: the branches did not end the same, or an answer was lost.
+        """
+        if self.failure is not None:
+            failure = self.failure
+            self.rollback(_to_root=True)
+            raise UnitPoisoned(
+                "a statement of this unit of work failed, so all its shards were rolled back; wrap a statement that may fail"
+                " in session.begin_nested()"
+            ) from failure
+        if not self.session.twophase:
+            if self._state is not PREPARED:
+                self._prepare_impl()
+            self._commit_branches()
+        super().commit(_to_root=_to_root)
+
+    def _commit_branches(self) -> None:
+        layout = self.session.layout
+        engines = {engine: name for name, engine in layout.engines.items()}
+        branches = {conn: entry for conn, entry in self._connections.items() if isinstance(conn, Connection) and entry[2]}
+        order = {name: at for at, name in enumerate(layout.shards)}
+        names = {conn: engines.get(conn.engine, "") for conn in branches}
+        waiting = sorted(branches, key=lambda conn: (names[conn] in self.writers, order.get(names[conn], 0)))
+        committed: list[str] = []
+        while waiting:
+            conn = waiting.pop(0)
+            try:
+                branches[conn][1].commit()
+            except BaseException as error:
+                self._give_up(names[conn], [branches[rest][1] for rest in waiting], committed, error)
+                raise
+            _, transaction, _, autoclose = branches[conn]
+            done = (conn, transaction, False, autoclose)  # the base class commits what is left to it: nothing
+            self._connections[conn] = self._connections[conn.engine] = done
+            if names[conn] in self.writers:
+                committed.append(names[conn])
+
+    def _give_up(self, shard: str, rest: list[Any], committed: list[str], error: BaseException) -> None:
+        for transaction in rest:
+            transaction.rollback()
+        # Without an answer from the server nobody knows; with one, COMMIT has failed and the branch is gone.
+        lost = not isinstance(error, DBAPIError) or error.connection_invalidated
+        unknown = [shard] if lost and shard in self.writers else []
+        if not committed and not unknown:
+            return
+        rolled_back = sorted(self.writers - set(committed) - set(unknown))
+        raise PartialCommit(
+            committed=committed, rolled_back=rolled_back, unknown=unknown, errors={shard: error}
+        ) from error
