@@ -1,0 +1,30 @@
+"""Names that are never used twice: of a coordinator process, and of a transaction."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import Callable
+
+__all__ = ["gtrids", "owner"]
+
+
+def owner() -> str:
+    """Return host-pid-nonce: an operator finds the process by it, and a restarted or forked one has another."""
+    host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:100] or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def gtrids(name: str) -> Callable[[int], str]:
+    """Return a source of global transaction ids, at most 64 ASCII characters each, for an owner's name.
+
+    They hold the owner's nonce and the lease's epoch, for people who read them, and 96 random bits.
+    """
+    nonce = name.rpartition("-")[2][:12]
+
+    def make(epoch: int) -> str:
+        return f"tcc-{nonce}-{epoch}-{secrets.token_hex(12)}"
+
+    return make
