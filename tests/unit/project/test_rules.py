@@ -63,6 +63,17 @@ def roots(path: Path) -> set[str]:
     return {module.partition(".")[0] for module in imported(path)}
 
 
+def test_the_packages_are_imported_under_their_full_names() -> None:
+    bare = {name(path): sorted(set(PACKAGES) & roots(path)) for path in tracked("*.py") if set(PACKAGES) & roots(path)}
+    assert bare == {}, "import backstay.locks: the bare name belongs to the application"
+
+
+def test_no_wall_clock_decides_anything() -> None:
+    # time_ns is left to stamps that go out and seeds that only have to grow
+    clock = re.compile(r"\btime\.time\(|\bdatetime\.(now|utcnow|today)\(|from time import .*\btime\b")
+    assert [name(path) for path in library() if clock.search(path.read_text())] == []
+
+
 def test_core_modules_know_no_clock_no_threads_no_driver() -> None:
     banned = {"asyncio", "threading", "time", "anyio", "redis", "kazoo", "sqlalchemy", "httpx", "random", "socket"}
     core = [path for path in library() if path.name == "protocol.py"]
