@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import sys
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from backstay.clock import monotonic
 from backstay.runtime import Job
+from backstay.telemetry import announce
 
 __all__ = ["AsyncioRuntime"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("backstay.asynchronous")
 
 _background: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references to tasks
 
@@ -67,7 +72,7 @@ def _settle(waiter: asyncio.Future[None]) -> None:
 
 
 class _TaskJob:
-    """An asyncio task that is kept alive until it ends."""
+    """An asyncio task that is kept alive until it ends, and listed as background work until it ends well."""
 
     __slots__ = ("_task",)
 
@@ -75,6 +80,16 @@ class _TaskJob:
         self._task = task
         _background.add(task)
         task.add_done_callback(_background.discard)
+        here = weakref.ref(task)
+        entry = announce(task.get_name(), lambda: (found := here()) is not None and not found.done())
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if task.cancelled() or task.exception() is None:
+                entry.close()
+            else:  # asked for, so asyncio will not report it; and nobody has to join a background job
+                _log.error("background work %s died", task.get_name(), exc_info=task.exception())
+
+        task.add_done_callback(ended)
 
     def cancel(self) -> None:
         self._task.cancel()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from backstay.clock import monotonic
 from backstay.runtime import Job
+from backstay.telemetry import announce
 
 __all__ = ["BlockingRuntime", "Suspended", "drive"]
 
@@ -66,19 +67,21 @@ class _Signal:
 
 
 class _ThreadJob:
-    """A daemon thread that drives one coroutine."""
+    """A daemon thread that drives one coroutine; on the list of background work until it ends well."""
 
-    __slots__ = ("_cancelled", "_thread")
+    __slots__ = ("_cancelled", "_entry", "_thread")
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         self._cancelled = False
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=lambda: context.run(self._run, work), name=name, daemon=True)
+        self._entry = announce(name, self._thread.is_alive)
         self._thread.start()
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if not self._cancelled:
             drive(work())
+        self._entry.close()  # not after an error: work that died is listed as dead
 
     def cancel(self) -> None:
         self._cancelled = True

@@ -37,7 +37,12 @@ class Announcement:
     def look(self) -> Background | None:
         """Return the entry's state, or None once the owner of the work is gone."""
         alive = self._alive()
-        return None if alive is None else Background(name=self.name, alive=bool(alive()))
+        if alive is None:
+            return None
+        try:
+            return Background(name=self.name, alive=bool(alive()))
+        except Exception:  # work that cannot say that it lives is not known to live
+            return Background(name=self.name, alive=False)
 
 
 class _Guard:
@@ -45,6 +50,9 @@ class _Guard:
 
     lock = threading.Lock()
 
+
+_MOST = 200
+"""Entries above which dead ones are dropped."""
 
 _guard = _Guard()
 _announced: list[Announcement] = []
@@ -61,6 +69,8 @@ def announce(name: str, alive: Callable[[], bool]) -> Announcement:
     announcement = Announcement(name, alive)
     with _guard.lock:
         _announced[:] = [entry for entry in _announced if entry.look() is not None]
+        if len(_announced) >= _MOST:  # work that dies again and again must not fill the memory with its names
+            _announced[:] = [entry for entry in _announced if (state := entry.look()) and state.alive]
         _announced.append(announcement)
     return announcement
 

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from backstay import telemetry
 from backstay.asynchronous import AsyncioRuntime
 
 runtime = AsyncioRuntime()
@@ -266,3 +267,42 @@ def test_a_job_never_waits_for_itself() -> None:
         return seen
 
     assert asyncio.run(main()) == [False]
+
+
+def listed(name: str) -> list[bool]:
+    return [entry.alive for entry in telemetry.background() if entry.name == name]
+
+
+def test_a_job_is_listed_as_background_work_until_it_ends_or_is_cancelled() -> None:
+    async def main() -> list[list[bool]]:
+        ready, seen = runtime.signal(), list[list[bool]]()
+
+        async def work() -> None:
+            await ready.wait()
+
+        ending, cancelled = (runtime.spawn(work, name=f"backstay-listed-{n}") for n in range(2))
+        await asyncio.sleep(0)
+        seen += [listed("backstay-listed-0"), listed("backstay-listed-1")]
+        cancelled.cancel()
+        ready.set()
+        assert await ending.join(5)
+        assert await cancelled.join(5)
+        await asyncio.sleep(0)
+        return [*seen, listed("backstay-listed-0"), listed("backstay-listed-1")]
+
+    assert asyncio.run(main()) == [[True], [True], [], []]
+
+
+def test_a_job_that_died_is_logged_and_listed_as_dead(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> list[bool]:
+        async def work() -> None:
+            raise LookupError("of the background")
+
+        job = runtime.spawn(work, name="backstay-dying-task")
+        assert await job.join(5)
+        await asyncio.sleep(0)
+        return listed("backstay-dying-task")
+
+    assert asyncio.run(main()) == [False]
+    assert "backstay-dying-task died" in caplog.text
+    assert "of the background" in caplog.text

@@ -185,4 +185,37 @@ def test_a_spawned_thread_carries_its_name_is_a_daemon_and_never_joins_itself() 
     assert drive(job.join(5))
     assert (found[0].name, found[0].daemon) == ("backstay-test", True)
     assert joined == [False]
-    assert all(entry.name != "backstay-test" or not entry.alive for entry in background())
+    assert listed("backstay-test") == []
+
+
+def listed(name: str) -> list[bool]:
+    return [entry.alive for entry in background() if entry.name == name]
+
+
+def test_a_spawned_thread_is_listed_while_it_runs() -> None:
+    runtime = BlockingRuntime()
+    begun, stop = runtime.signal(), runtime.signal()
+
+    async def work() -> None:
+        begun.set()
+        await stop.wait(5)
+
+    job = runtime.spawn(work, name="backstay-listed-thread")
+    drive(begun.wait(5))
+    assert listed("backstay-listed-thread") == [True]
+    stop.set()
+    drive(job.join(5))
+    assert listed("backstay-listed-thread") == []
+
+
+def test_a_spawned_thread_that_died_is_listed_as_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: seen.append(arguments.exc_value))
+
+    async def work() -> None:
+        raise LookupError("of the background")
+
+    job = BlockingRuntime().spawn(work, name="backstay-dying-thread")
+    assert drive(job.join(5))
+    assert listed("backstay-dying-thread") == [False]
+    assert isinstance(seen[0], LookupError)

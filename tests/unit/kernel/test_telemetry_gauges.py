@@ -129,3 +129,21 @@ def test_a_forked_child_lists_none_of_its_parents_threads(monkeypatch: pytest.Mo
     assert telemetry.background() == ()
     telemetry.announce("backstay-child", lambda: True)
     assert names() == ["backstay-child"]
+
+
+def test_the_list_is_bounded_by_dropping_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemons, "_announced", list[telemetry.Announcement]())
+    living = telemetry.announce("backstay-living", lambda: True)
+    for _ in range(500):
+        telemetry.announce("backstay-dying", lambda: False)
+    assert len(telemetry.background()) <= 200
+    assert names()[0] == living.name
+
+
+def test_work_that_cannot_say_that_it_lives_is_shown_dead() -> None:
+    def broken() -> bool:
+        raise LookupError
+
+    entry = telemetry.announce("backstay-broken", broken)
+    assert telemetry.Background(name="backstay-broken", alive=False) in telemetry.background()
+    entry.close()
