@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from types import CoroutineType
 from typing import Any
 
-from backstay.clock import Clock, monotonic
+from backstay.clock import Clock
 from backstay.errors import Misuse, Rejected
 from backstay.telemetry import Histogram, error_type, histogram, updown
 
@@ -22,7 +23,7 @@ class Operation:
 
     kind = "operation"
 
-    def __init__(self, resource: str, *, clock: Clock = monotonic) -> None:
+    def __init__(self, resource: str, *, clock: Clock = time.monotonic) -> None:
         self._resource = resource
         self._clock = clock
         self._ok = self._histogram("ok")

@@ -35,6 +35,7 @@ class _Face:
     ) -> None:
         self.name = name
         self.rate: Rate = buckets.rate
+        self._over = f"rate limiter {name!r}: over {self.rate}; retry in"  # made once: a refusal must be cheap
         self.buckets = buckets
         self._scale: Scale = buckets.scale
         self._requests = Requests(name, resource or name)
@@ -74,8 +75,8 @@ class _Face:
 
     def _refusal(self, balance: int, scale: Scale) -> RateLimited:
         seconds = wait(balance, scale)
-        why = f"over {self.rate}" if balance else "no room for another key"
-        return RateLimited(f"rate limiter {self.name!r}: {why}; retry in {seconds:.3g} s", retry_after=seconds)
+        why = self._over if balance else f"rate limiter {self.name!r}: no room for another key; retry in"
+        return RateLimited(f"{why} {seconds:.3g} s", retry_after=seconds)
 
     def survive(self, key: str, cost: int, failure: StoreFailed) -> None:
         """Answer a call that the store did not answer: return to let it through.

@@ -64,18 +64,15 @@ class RateLimit:
                 acquired.n += 1
             return call(*args, **kwargs)
 
-        if self._key is not None:
+        if self._key is not None or not isinstance(limiter.buckets, MemoryBuckets):
             return limited
+        charge_one = limiter.buckets.charger_of_one()
 
         def limited_as_one(*args: Any, **kwargs: Any) -> Any:
-            try:
-                balance = charge("", cost)
-            except StoreFailed as failure:
-                limiter.survive("", cost, failure)
-            else:
-                if balance <= 0:
-                    raise limiter.refuse(balance)
-                acquired.n += 1
+            balance = charge_one(cost)
+            if balance <= 0:
+                raise limiter.refuse(balance)
+            acquired.n += 1
             return call(*args, **kwargs)
 
         return limited_as_one
