@@ -68,7 +68,7 @@ class Item(BaseModel):
     """A product that is on the shelf."""
 
     product_id: int
-    on_hand: int
+    on_hand: int | None = None
 
 
 class Catalogue(BaseModel):

@@ -68,7 +68,7 @@ def switches_url(folder: Path) -> str:
 def engine(url: str) -> Engine:
     """An engine as any careful service makes it: on SQLite with write-ahead log and a patient busy timeout."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=40, max_overflow=10, pool_pre_ping=True)
+        return create_engine(url, pool_size=8, max_overflow=32, pool_pre_ping=True)
     made = create_engine(url, connect_args={"timeout": 30})
 
     @event.listens_for(made, "connect")

@@ -10,6 +10,8 @@ from sqlalchemy import select
 from examples.shop.places import Places, engine
 from examples.shop.tables import Account, Charge, Order, OrderLine, Product, Reservation
 
+from .journal import unfinished
+
 __all__ = ["Books", "audit"]
 
 LIVE_CHARGES = ("charged", "held")
@@ -46,7 +48,7 @@ class Books:
         )
 
 
-def audit(places: Places, unfinished_in_journal: int) -> Books:
+def audit(places: Places) -> Books:
     """Compare the books of the three services.
 
     A transaction counts as unfinished where a basket's three traces (reservation, money, order) disagree about
@@ -68,7 +70,7 @@ def audit(places: Places, unfinished_in_journal: int) -> Books:
         orders_without_money=len(without_money),
         double_charges=sum(len(amounts) > 1 for amounts in charged.values()),
         hanging_reservations=len(reserved - orders.keys()),
-        unfinished_transactions=max(len(half_done), unfinished_in_journal),
+        unfinished_transactions=max(len(half_done), unfinished(places)),
         wrong_sums=wrong_shelves + wrong_accounts,
         cents_without_order=sum(paid[basket] for basket in without_order),
         cents_not_charged=sum(orders[basket] - paid.get(basket, 0) for basket in without_money),

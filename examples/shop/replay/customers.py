@@ -15,7 +15,8 @@ from .data import Basket
 
 __all__ = ["Customers", "Served"]
 
-ANSWERS = {201: "ordered", 402: "payment refused", 409: "sold out", 422: "invalid basket"}
+ORDERED, INVALID = "ordered", "invalid basket"
+REFUSALS = {"is sold out": "sold out", "cannot pay": "payment refused"}
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class Served:
 class Customers:
     """Replays baskets against `url`, `at_once` at a time."""
 
-    def __init__(self, url: str, *, at_once: int = 32, timeout: float = 8.0, pause: float = 1.0) -> None:
+    def __init__(self, url: str, *, at_once: int = 32, timeout: float = 5.0, pause: float = 1.0) -> None:
         self._url = url
         self._at_once = at_once
         self._timeout = timeout
@@ -85,7 +86,7 @@ class Customers:
                 if pause is not None:
                     await asyncio.sleep(pause)
                 continue
-            return ANSWERS.get(response.status_code, f"failed with {response.status_code}")
+            return _read(response)
         return "no answer"
 
     async def _browse(self, http: httpx.AsyncClient) -> str:
@@ -96,3 +97,15 @@ class Customers:
         if response.is_error:
             return f"failed with {response.status_code}"
         return "static" if response.json()["source"] == "static" else "live"
+
+
+def _read(response: httpx.Response) -> str:
+    """What a customer makes of an answer; an error document of either shop says why."""
+    if response.status_code == 201:
+        return ORDERED
+    if response.status_code == 422:
+        return INVALID
+    for words, refusal in REFUSALS.items():
+        if words in response.text:
+            return refusal
+    return f"failed with {response.status_code}"

@@ -35,6 +35,7 @@ def plots(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str]]:
             figure, axes = plt.subplots(figsize=(6.2, 3.6), layout="constrained")
             axes.spines[["top", "right"]].set_visible(False)
             draw(axes, outcomes)
+            axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
             out = io.StringIO()
             figure.savefig(out, format="svg", metadata={"Date": None})
             plt.close(figure)
@@ -53,7 +54,6 @@ def _violations(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     axes.set_yticks([row + height * (len(outcomes) - 1) / 2 for row in range(len(names))], names)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.legend(frameon=False, loc="lower right")
 
 
 def _latency(axes: Axes, outcomes: Sequence[Outcome]) -> None:
@@ -64,7 +64,6 @@ def _latency(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("seconds")
     axes.set_ylabel("share answered")
-    axes.legend(frameon=False, loc="lower right")
 
 
 def _throughput(axes: Axes, outcomes: Sequence[Outcome]) -> None:
@@ -82,7 +81,6 @@ def _throughput(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     axes.set_xlabel("seconds since the first customer")
     axes.set_ylabel("answers per second")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, loc="upper right")
 
 
 def _answers(axes: Axes, outcomes: Sequence[Outcome]) -> None:
@@ -96,4 +94,3 @@ def _answers(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     axes.set_yticks([row + height * (len(outcomes) - 1) / 2 for row in range(len(kinds))], kinds)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.legend(frameon=False, loc="lower right")

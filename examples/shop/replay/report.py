@@ -16,7 +16,6 @@ __all__ = ["change_size", "write_report"]
 
 SHOP = Path(__file__).resolve().parents[1]
 TEMPLATE = Path(__file__).with_name("report.html")
-SERVICES = ("orders.py", "stock.py", "payments.py")
 
 
 def write_report(outcomes: Sequence[Outcome], path: Path, about: str) -> None:

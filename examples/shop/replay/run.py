@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import shutil
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from .audit import Books, audit
 from .customers import Customers, Served
 from .data import Opening, Replay
 from .faults import Edge, Faults, Kill, Kind
+from .journal import unfinished
 from .opening import open_shop, set_catalogue
 from .processes import Service
 from .proxy import Proxy
@@ -108,14 +108,14 @@ async def run(
         try:
             served = await customers.buy(replay, answered)
             await killer.done()
-            settled = await _settle(shop, places, [front, to_stock, to_payments])
+            settled = await _settle(places, [front, to_stock, to_payments])
         finally:
             await asyncio.gather(*(service.stop() for service in services.values()))
         met = sum((proxy.met for proxy in (front, to_stock, to_payments)), Counter[Kind]())
     return Outcome(
         shop=shop,
         served=served,
-        books=await asyncio.to_thread(audit, places, _unfinished(shop, places)),
+        books=await asyncio.to_thread(audit, places),
         met=dict(met),
         kills=[(name, at - served.began) for name, service in services.items() for at in service.killed_at],
         settled=settled,
@@ -127,7 +127,7 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-async def _settle(shop: Shop, places: Places, proxies: list[Proxy], longest: float = 90.0) -> float:
+async def _settle(places: Places, proxies: list[Proxy], longest: float = 90.0) -> float:
     """End the faults and wait until no call is on its way and no transaction is open; returns the seconds it took."""
     began = time.monotonic()
     for proxy in proxies:
@@ -135,13 +135,6 @@ async def _settle(shop: Shop, places: Places, proxies: list[Proxy], longest: flo
     quiet = 0
     while quiet < 10 and time.monotonic() - began < longest:
         await asyncio.sleep(0.2)
-        open_now = sum(proxy.in_flight for proxy in proxies) + await asyncio.to_thread(_unfinished, shop, places)
+        open_now = sum(proxy.in_flight for proxy in proxies) + await asyncio.to_thread(unfinished, places)
         quiet = 0 if open_now else quiet + 1
     return time.monotonic() - began
-
-
-def _unfinished(shop: Shop, places: Places) -> int:
-    """Transactions that the journal lists as open; the naive shop keeps no journal."""
-    if shop == "naive":
-        return 0
-    return int(importlib.import_module("examples.shop.protected.recovery").unfinished(places))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 
 from .audit import Books
-from .customers import Served
+from .customers import INVALID, ORDERED, REFUSALS, Served
 from .run import Outcome
 
 __all__ = ["VIOLATIONS", "measures", "result_table"]
@@ -21,7 +21,6 @@ VIOLATIONS: dict[str, Callable[[Books], int]] = {
     "transactions left unfinished": lambda books: books.unfinished_transactions,
     "shelves and accounts with a wrong sum": lambda books: books.wrong_sums,
 }
-ANSWERED = ("ordered", "sold out", "payment refused", "invalid basket")
 
 
 def measures(outcome: Outcome) -> dict[str, str]:
@@ -40,7 +39,8 @@ def measures(outcome: Outcome) -> dict[str, str]:
 
 def told_later(served: Served) -> int:
     """Baskets whose customer got neither an order nor a refusal."""
-    return sum(count for answer, count in served.answers.items() if answer not in ANSWERED)
+    told = (ORDERED, INVALID, *REFUSALS.values())
+    return sum(count for answer, count in served.answers.items() if answer not in told)
 
 
 def result_table(outcomes: Sequence[Outcome], title: str) -> Table:

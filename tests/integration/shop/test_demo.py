@@ -72,3 +72,25 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_demo_that_was_killed_is_finished_by_one_command(tmp_path: Path) -> None:
+    demo = start(tmp_path, "--only", "protected", "--baskets", "600", "--seed", "4")
+    journal = tmp_path / "protected" / "journal.db"
+    wait_for("purchases under way", lambda: journal.exists() and unfinished(Places.load(tmp_path / "protected")) > 3)
+    demo.kill()
+    demo.communicate()
+    wait_for("the services to end", lambda: not children_of_shop(tmp_path), seconds=10)
+    recover = subprocess.run(
+        [sys.executable, "-m", "backstay.cli", "txn", "recover", "--app", "examples.shop.protected.recovery:manager"],
+        cwd=ROOT,
+        env={**os.environ, "SHOP_DATA": str(tmp_path / "protected")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert recover.returncode == 0, recover.stdout + recover.stderr
+    places = Places.load(tmp_path / "protected")
+    books = audit(places)
+    assert books.violations == 0, books
+    assert books.orders > 0
