@@ -41,7 +41,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy $(CHECKED)
-	$(BIN)/pyright
+	$(BIN)/pyright $$(find -L backstay tests/typing -name '*.py')
 	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev
