@@ -18,19 +18,20 @@ mirror() {
 }
 
 # shellcheck source=/dev/null
-if [ "$( (. /etc/os-release 2>/dev/null && echo "${ID:-}"))" != debian ] || [ "$(id -u)" != 0 ]; then
+if [ "$( (. "${BACKSTAY_OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo "${ID:-}"))" != debian ] || [ "$(id -u)" != 0 ]; then
     docker pull -q debian:bookworm-slim >/dev/null || die "cannot pull debian:bookworm-slim (see the line above)"
     docker tag debian:bookworm-slim "$tag"
     exit
 fi
 
-if ! command -v debootstrap >/dev/null; then
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -q && apt-get install -q -y --no-install-recommends debootstrap; } >/dev/null ||
-        die "cannot install debootstrap (see the lines above)"
-fi
 root=$(mktemp -d)
 trap 'rm -rf --one-file-system "$root"' EXIT
+if ! command -v debootstrap >/dev/null; then
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -q && apt-get install -q -y --no-install-recommends debootstrap; } >"$root/log" 2>&1 ||
+        die "installing debootstrap failed: $(grep -m 1 '^E:' "$root/log")"
+fi
+# shellcheck disable=SC2046 # no mirror, no word: debootstrap then takes its own
 debootstrap --variant=minbase bookworm "$root/debian" $(mirror) >"$root/log" 2>&1 ||
     die "debootstrap failed: $(tail -n 1 "$root/log")"
 tar -C "$root/debian" --one-file-system \

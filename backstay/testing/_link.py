@@ -86,10 +86,10 @@ class State:
 class Link:
     """A client's connection and ours to the server."""
 
-    def __init__(self, state: State, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, state: State, connection: socket.socket) -> None:
         self._state = state
-        self._client_reader = reader
-        self._client = writer
+        self._connection = connection
+        self._client: asyncio.StreamWriter | None = None
         self._server: asyncio.StreamWriter | None = None
         self._recent = b""
         self._asked = False
@@ -102,23 +102,33 @@ class Link:
         state.counts.connections += 1
         state.links.add(self)
         try:
+            requests, self._client = await asyncio.open_connection(sock=self._connection)
             await state.open.wait()
             try:
-                reader, self._server = await asyncio.open_connection(*state.upstream)
+                replies, self._server = await asyncio.open_connection(*state.upstream)
             except OSError:
                 state.counts.unreachable += 1
                 _abort(self._client)
                 return
-            for writer in (self._client, self._server):
-                cast(socket.socket, writer.get_extra_info("socket")).setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-                )
-            await asyncio.gather(self._carry_requests(self._server), self._carry_replies(reader))
+            if self._gone:  # reset while the server was being reached
+                _abort(self._client)
+                _abort(self._server)
+                return
+            await asyncio.gather(
+                self._carry_requests(requests, self._server), self._carry_replies(replies, self._client)
+            )
         finally:
+            for writer in (self._client, self._server):
+                if writer is not None:
+                    writer.close()
+                    with contextlib.suppress(OSError):
+                        await writer.wait_closed()
             state.links.discard(self)
-            self._client.close()
-            if self._server is not None:
-                self._server.close()
+
+    def ended(self, _: asyncio.Task[None]) -> None:
+        """Close what `carry` was stopped from adopting."""
+        if self._client is None:
+            self._connection.close()
 
     def reset(self) -> None:
         """End both sides with RST, as a crash would."""
@@ -127,13 +137,13 @@ class Link:
         self._gone = True
         self._state.counts.cut += 1
         self._state.links.discard(self)
-        _abort(self._client)
-        if self._server is not None:
-            _abort(self._server)
+        for writer in (self._client, self._server):
+            if writer is not None:
+                _abort(writer)
 
-    async def _carry_requests(self, server: asyncio.StreamWriter) -> None:
+    async def _carry_requests(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         state = self._state
-        while chunk := await self._read(self._client_reader):
+        while chunk := await self._read(reader):
             if state.faults.request_delay:
                 await asyncio.sleep(state.faults.request_delay)
             state.counts.requests += 1
@@ -149,7 +159,7 @@ class Link:
             await self._write(server, chunk)
         await self._end(server)
 
-    async def _carry_replies(self, reader: asyncio.StreamReader) -> None:
+    async def _carry_replies(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         state = self._state
         while chunk := await self._read(reader):
             if state.faults.reply_delay:
@@ -161,8 +171,8 @@ class Link:
                 self._lose(loss)
                 continue
             self._asked = False
-            await self._write(self._client, chunk)
-        await self._end(self._client)
+            await self._write(client, chunk)
+        await self._end(client)
 
     def _contains(self, wanted: bytes | None, chunk: bytes) -> bool:
         if wanted is None:

@@ -17,7 +17,7 @@ again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -57,7 +57,9 @@ class FaultProxy:
             raise Misuse(f"the server's port must be from 1 to 65535, got {port}")
         self._state = State(upstream=(host, port))
         self._listen = listen
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="backstay-fault-proxy", daemon=True)
         self._thread.start()
@@ -151,10 +153,11 @@ class FaultProxy:
     # From here on: the proxy's own thread and how to reach it.
 
     def _do(self, job: Coroutine[Any, Any, T]) -> T:
-        if not self._thread.is_alive():
-            job.close()
-            raise Misuse("this proxy is closed; make another one")
-        return asyncio.run_coroutine_threadsafe(job, self._loop).result(_ANSWER_LIMIT)
+        with self._one_at_a_time:
+            if not self._thread.is_alive():
+                job.close()
+                raise Misuse("this proxy is closed; make another one")
+            return asyncio.run_coroutine_threadsafe(job, self._loop).result(_ANSWER_LIMIT)
 
     def _do_now(self, step: Callable[[], T]) -> T:
         async def job() -> T:
@@ -169,33 +172,43 @@ class FaultProxy:
         self._do_now(change)
 
     async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.host, self._listen, reuse_address=True)
-        self._listen = int(self._server.sockets[0].getsockname()[1])
+        # Neither asyncio's server nor sock_accept: both lose a connection that came in as they were told to stop.
+        self._listener = socket.create_server((self.host, self._listen), backlog=128)
+        self._listener.setblocking(False)
+        self._listen = int(self._listener.getsockname()[1])
+        self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # the client has gone already, or we are out of descriptors; it is asked again
+            return
+        link = Link(self._state, connection)
+        task = self._loop.create_task(link.carry())
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+        task.add_done_callback(link.ended)
 
     async def _close_listener(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            await asyncio.sleep(0)  # the loop forgets the socket at its next turn
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = Link(self._state, reader, writer)
-        with contextlib.suppress(asyncio.CancelledError):  # only `_shut` cancels it, and the streams would log that
-            await link.carry()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     async def _heal(self) -> None:
         self._state.heal()
-        if self._server is None:
+        if self._listener is None:
             await self._open()
 
     async def _shut(self) -> None:
         await self._close_listener()
         self._state.cut_all()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        carrying = list(self._carrying)
+        for task in carrying:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.sleep(0)  # transports close their sockets at the next turn
+        await asyncio.gather(*carrying, return_exceptions=True)
+        for _ in range(3):  # transports close their sockets in the loop's next turns
+            await asyncio.sleep(0)
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -73,3 +73,17 @@ def test_an_unknown_image_is_refused_by_name() -> None:
     done = subprocess.run([str(DOCKER / "images.sh"), "oracle"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "docker/images.sh: no image 'oracle'; there are: redis postgres mariadb zookeeper\n"
+
+
+def test_where_debootstrap_cannot_run_the_base_is_the_public_image(tmp_path: Path) -> None:
+    """With a stand-in for docker, since no public registry can be relied on."""
+    stand_in = tmp_path / "docker"
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    stand_in.chmod(0o755)
+    (tmp_path / "os-release").write_text("ID=fedora\n")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "BACKSTAY_OS_RELEASE": str(tmp_path / "os-release")}
+    subprocess.run([str(DOCKER / "base.sh"), "backstay-base:x"], env=environment, check=True)
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "pull -q debian:bookworm-slim",
+        "tag debian:bookworm-slim backstay-base:x",
+    ]
