@@ -16,17 +16,15 @@ __all__ = ["Clock", "monotonic", "monotonic_ns"]
 Clock: TypeAlias = Callable[[], float]
 """A function that returns seconds since an arbitrary start and never goes back."""
 
-_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # not Linux: the best that a POSIX system has
 
-if _BOOTTIME is None:  # not Linux: the best that the platform has
-    monotonic: Clock = time.monotonic
-    monotonic_ns: Callable[[], int] = time.monotonic_ns
-else:
-    # Bound here, as defaults, because every hot path reads the clock: no global look-up, no attribute.
-    def monotonic(_read: Callable[[int], float] = time.clock_gettime, _clock: int = _BOOTTIME) -> float:
-        """Return seconds since boot, time asleep included."""
-        return _read(_clock)
 
-    def monotonic_ns(_read: Callable[[int], int] = time.clock_gettime_ns, _clock: int = _BOOTTIME) -> int:
-        """Return nanoseconds since boot, time asleep included."""
-        return _read(_clock)
+# Bound as defaults, because every hot path reads the clock: no global look-up, no attribute.
+def monotonic(_read: Callable[[int], float] = time.clock_gettime, _clock: int = _CLOCK) -> float:
+    """Return seconds since boot, time asleep included."""
+    return _read(_clock)
+
+
+def monotonic_ns(_read: Callable[[int], int] = time.clock_gettime_ns, _clock: int = _CLOCK) -> int:
+    """Return nanoseconds since boot, time asleep included."""
+    return _read(_clock)
