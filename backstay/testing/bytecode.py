@@ -41,6 +41,8 @@ def racy_updates(code: CodeType, attribute: str = "n") -> list[str]:
 
 
 def _faults(code: CodeType, attribute: str) -> Iterator[str]:
+    if attribute not in code.co_names:  # most code; taking instructions apart is slow
+        return
     loaded: int | None = None
     steps = list(dis.get_instructions(code))
     for place, step in enumerate(steps):
