@@ -34,7 +34,7 @@ class AsyncTransactionManager:
     """
 
     def __init__(self, company: Company, http: AsyncHttp) -> None:
-        self._company = company
+        self.company = company
         self._http = http
 
     @classmethod
@@ -83,39 +83,61 @@ class AsyncTransactionManager:
     @property
     def settings(self) -> Settings:
         """The settings, as given."""
-        return self._company.settings
+        return self.company.settings
 
     def register(self, action: Action) -> None:
         """Add an action after the fact; do it at start-up, or recovery may run without it."""
-        self._company.register(action)
+        self.company.register(action)
 
     def tcc(self, *, key: str | None = None, deadline: float | None = None) -> AsyncTccTransaction:
         """Return a transaction for a `with` block: leaving it well confirms, leaving it by an exception cancels."""
-        return AsyncTccTransaction(self._company, key, deadline)
+        return AsyncTccTransaction(self.company, key, deadline)
 
     async def start(self) -> None:
         """Join the journal and start recovery now, instead of at the first transaction."""
-        await self._company.cast.seat.take()
+        await self.company.cast.seat.take()
 
     async def outcome(self, gtrid: str) -> Outcome:
         """Return what became of a transaction: confirmed, cancelled (both final) or in doubt (not decided yet)."""
         await self.start()
-        return await self._company.cast.coordinator.outcome(gtrid)
+        return await self.company.cast.coordinator.outcome(gtrid)
 
     async def find(self, key: str) -> TransactionRecord | None:
         """Return the transaction with this idempotency key, without its branches; None if there is none."""
         await self.start()
-        return await self._company.journal.find(key)
+        return await self.company.journal.find(key)
 
     async def recover(self) -> int:
         """Make one round of recovery now; return how many transactions were touched."""
-        return await self._company.cast.recoverer.round()
+        return await self.company.cast.recoverer.round()
+
+    async def clean_barrier(self, engine: AsyncEngine, *, safety: float = 172_800.0) -> int:
+        """Remove barrier rows of transactions that ended here more than `safety` seconds ago; return how many."""
+        from .barrier.cleaning import allowed, candidates, remove
+
+        allowed(safety)
+        await self.start()
+        removed, after = 0, ""
+        while True:
+            async with engine.connect() as connection:
+                found = await connection.run_sync(candidates, after, 500)
+            if not found:
+                return removed
+            after = found[-1]
+            gone = await self.company.journal.ended(found, safety)
+            async with engine.begin() as connection:
+                removed += await connection.run_sync(remove, gone)
+
+    async def purge(self, *, age: float) -> int:
+        """Remove transactions that ended more than `age` seconds ago; return how many. Their keys may run again."""
+        await self.start()
+        return await self.company.journal.purge(age, 1000)
 
     async def close(self, timeout: float = 2.0) -> None:
         """Stop background work within `timeout` seconds and give the lease back."""
-        if not self._company.closed:
+        if not self.company.closed:
             try:
-                await self._company.close(timeout)
+                await self.company.close(timeout)
             finally:
                 await self._http.close()
 
@@ -136,7 +158,7 @@ class AsyncTccTransaction:
     """
 
     def __init__(self, company: Company, key: str | None, deadline: float | None) -> None:
-        self._company = company
+        self.company = company
         self._key, self._deadline = key, deadline
         self._work: Work | None = None
         self.result: Any = None
@@ -159,7 +181,7 @@ class AsyncTccTransaction:
     async def __aenter__(self) -> Self:
         if self._work is not None:
             raise Misuse("a transaction runs once; take another from tm.tcc()")
-        self._work = await self._company.cast.coordinator.begin(self._key, self._deadline)
+        self._work = await self.company.cast.coordinator.begin(self._key, self._deadline)
         return self
 
     async def __aexit__(
@@ -167,14 +189,14 @@ class AsyncTccTransaction:
     ) -> None:
         work = self._running()
         work.result = self.result
-        await self._company.cast.coordinator.leave(work, error)
+        await self.company.cast.coordinator.leave(work, error)
 
     async def call(self, where: Where, /, **payload: Any) -> Any:
         """Try a branch and return what its try returned."""
-        calls = [self._company.call(where, payload)]
-        return (await self._company.cast.coordinator.call(self._running(), calls))[0]
+        calls = [self.company.call(where, payload)]
+        return (await self.company.cast.coordinator.call(self._running(), calls))[0]
 
     async def parallel(self, *calls: tuple[Where, Mapping[str, Any]]) -> list[Any]:
         """Try several branches side by side, started in this order; return what their tries returned."""
-        checked = [self._company.call(where, payload) for where, payload in calls]
-        return await self._company.cast.coordinator.call(self._running(), checked) if checked else []
+        checked = [self.company.call(where, payload) for where, payload in calls]
+        return await self.company.cast.coordinator.call(self._running(), checked) if checked else []

@@ -44,7 +44,7 @@ class TransactionManager:
     """
 
     def __init__(self, company: Company, http: Http) -> None:
-        self._company = company
+        self.company = company
         self._http = http
         _open.add(self)
 
@@ -93,7 +93,7 @@ class TransactionManager:
     @property
     def settings(self) -> Settings:
         """The settings, as given."""
-        return self._company.settings
+        return self.company.settings
 
     def register(self, action: Action) -> None:
         """Add an action after the fact; do it at start-up, or recovery may run without it.
@@ -101,7 +101,7 @@ class TransactionManager:
         Raises:
             Misuse: another action has its name.
         """
-        self._company.register(action)
+        self.company.register(action)
 
     def tcc(self, *, key: str | None = None, deadline: float | None = None) -> TccTransaction:
         """Return a transaction for a `with` block: leaving it well confirms, leaving it by an exception cancels.
@@ -116,11 +116,11 @@ class TransactionManager:
             TransactionCancelled: others cancelled it, because the deadline passed or this process was too slow.
             OutcomeUnknown: the decision was not answered; ask `outcome(error.ask["gtrid"])`.
         """
-        return TccTransaction(self._company, key, deadline)
+        return TccTransaction(self.company, key, deadline)
 
     def start(self) -> None:
         """Join the journal and start recovery now, instead of at the first transaction."""
-        drive(self._company.cast.seat.take())
+        drive(self.company.cast.seat.take())
 
     def outcome(self, gtrid: str) -> Outcome:
         """Return what became of a transaction: confirmed, cancelled (both final) or in doubt (not decided yet).
@@ -129,23 +129,54 @@ class TransactionManager:
             Misuse: the journal does not know it.
         """
         self.start()
-        return drive(self._company.cast.coordinator.outcome(gtrid))
+        return drive(self.company.cast.coordinator.outcome(gtrid))
 
     def find(self, key: str) -> TransactionRecord | None:
         """Return the transaction with this idempotency key, without its branches; None if there is none."""
         self.start()
-        return drive(self._company.journal.find(key))
+        return drive(self.company.journal.find(key))
 
     def recover(self) -> int:
         """Make one round of recovery now; return how many transactions were touched."""
-        return drive(self._company.cast.recoverer.round())
+        return drive(self.company.cast.recoverer.round())
+
+    def clean_barrier(self, engine: Engine, *, safety: float = 172_800.0) -> int:
+        """Remove barrier rows of transactions that ended here more than `safety` seconds ago; return how many.
+
+        Rows of transactions that this journal does not know (of other coordinators, or purged) are left alone,
+        so clean barriers before purging the journal.
+
+        Args:
+            engine: the database that holds the barrier.
+            safety: seconds, more than a day: for a day a participant takes tries, and a late one must still
+                meet the mark of its cancel. By default two days.
+        """
+        from .barrier.cleaning import allowed, candidates, remove
+
+        allowed(safety)
+        self.start()
+        removed, after = 0, ""
+        while True:
+            with engine.connect() as connection:
+                found = candidates(connection, after, 500)
+            if not found:
+                return removed
+            after = found[-1]
+            gone = drive(self.company.journal.ended(found, safety))
+            with engine.begin() as connection:
+                removed += remove(connection, gone)
+
+    def purge(self, *, age: float) -> int:
+        """Remove transactions that ended more than `age` seconds ago; return how many. Their keys may run again."""
+        self.start()
+        return drive(self.company.journal.purge(age, 1000))
 
     def close(self, timeout: float = 2.0) -> None:
         """Stop background work within `timeout` seconds and give the lease back."""
-        if not self._company.closed:
+        if not self.company.closed:
             _open.discard(self)
             try:
-                drive(self._company.close(timeout))
+                drive(self.company.close(timeout))
             finally:
                 self._http.close()
 
@@ -177,7 +208,7 @@ class TccTransaction:
     """
 
     def __init__(self, company: Company, key: str | None, deadline: float | None) -> None:
-        self._company = company
+        self.company = company
         self._key, self._deadline = key, deadline
         self._work: Work | None = None
         self.result: Any = None
@@ -200,7 +231,7 @@ class TccTransaction:
     def __enter__(self) -> Self:
         if self._work is not None:
             raise Misuse("a transaction runs once; take another from tm.tcc()")
-        self._work = drive(self._company.cast.coordinator.begin(self._key, self._deadline))
+        self._work = drive(self.company.cast.coordinator.begin(self._key, self._deadline))
         return self
 
     def __exit__(
@@ -208,7 +239,7 @@ class TccTransaction:
     ) -> None:
         work = self._running()
         work.result = self.result
-        drive(self._company.cast.coordinator.leave(work, error))
+        drive(self.company.cast.coordinator.leave(work, error))
 
     def call(self, where: Where, /, **payload: Any) -> Any:
         """Try a branch and return what its try returned.
@@ -225,8 +256,8 @@ class TccTransaction:
             Misuse: the payload does not fit, or the action is unknown; nothing was sent.
             Unavailable: the journal did not log the branch; nothing was sent.
         """
-        calls = [self._company.call(where, payload)]
-        return drive(self._company.cast.coordinator.call(self._running(), calls))[0]
+        calls = [self.company.call(where, payload)]
+        return drive(self.company.cast.coordinator.call(self._running(), calls))[0]
 
     def parallel(self, *calls: tuple[Where, Mapping[str, Any]]) -> list[Any]:
         """Try several branches side by side, started in this order; return what their tries returned.
@@ -236,5 +267,5 @@ class TccTransaction:
         Saves journal writes as well as time. Raises, when all have answered, the first failure in this order;
         see `call`.
         """
-        checked = [self._company.call(where, payload) for where, payload in calls]
-        return drive(self._company.cast.coordinator.call(self._running(), checked)) if checked else []
+        checked = [self.company.call(where, payload) for where, payload in calls]
+        return drive(self.company.cast.coordinator.call(self._running(), checked)) if checked else []

@@ -52,7 +52,7 @@ class Cast:
         settings: Settings,
         name: str | None = None,
         background: bool = True,
-        gtrid: Callable[[int], str] | None = None,
+        gtrid: Callable[[int, float], str] | None = None,
     ) -> None:
         name = name or owner()
         self.seat = Seat(journal=journal, runtime=runtime, owner=name, ttl=settings.lease, started=self._started)
@@ -108,7 +108,7 @@ class Company:
         self.settings = settings
         self.actions = registry(actions)
         self.closed = False
-        self._runtime = runtime
+        self.runtime = runtime
         self._transport = transport(self.actions)
         self._connections = list(connections)
         self._background = background
@@ -119,7 +119,7 @@ class Company:
         return Cast(
             journal=self.journal,
             transport=self._transport,
-            runtime=self._runtime,
+            runtime=self.runtime,
             settings=self.settings,
             background=self._background,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from backstay.errors import Misuse
@@ -31,7 +32,7 @@ def router(participant: Participant | AsyncParticipant, *, prefix: str = "") -> 
     authentication, or where only coordinators can reach them.
     """
     require("fastapi", "fastapi")
-    from fastapi import APIRouter, Request
+    from fastapi import APIRouter
     from fastapi.responses import JSONResponse
     from starlette.concurrency import run_in_threadpool
 
@@ -40,36 +41,27 @@ def router(participant: Participant | AsyncParticipant, *, prefix: str = "") -> 
         raise Misuse(f"router() takes a Participant or an AsyncParticipant, got {given!r}")
     routes = APIRouter(prefix=prefix, tags=[f"tcc {participant.name}"])
 
-    async def serve(request: Request, phase: Phase) -> Response:
-        read = read_request(phase, request.headers, await request.body())
-        if isinstance(read, Reply):
-            reply = read
-        elif participant.is_async:
-            reply = await given.perform(read)
-        else:
-            reply = await run_in_threadpool(given.perform, read)
-        note(participant.name, phase, reply)
-        status, body = answer(reply)
-        return JSONResponse(body, status_code=status)
+    def endpoint(phase: Phase) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            read = read_request(phase, request.headers, await request.body())
+            if isinstance(read, Reply):
+                reply = read
+            elif participant.is_async:
+                reply = await given.perform(read)
+            else:
+                reply = await run_in_threadpool(given.perform, read)
+            note(participant.name, phase, reply)
+            status, body = answer(reply)
+            return JSONResponse(body, status_code=status)
+
+        return serve
 
     for phase in Phase:
-
-        async def endpoint(request: Request, phase: Phase = phase) -> Response:
-            return await serve(request, phase)
-
-        # A plain Starlette route: the default argument is no query parameter of the API.
+        # Plain Starlette routes: the body's shape is the participant's business, not the API schema's.
         routes.add_route(
-            f"/{phase.value}", _only(endpoint), methods=["POST"], name=f"tcc_{participant.name}_{phase.value}"
+            f"/{phase.value}", endpoint(phase), methods=["POST"], name=f"tcc_{participant.name}_{phase.value}"
         )
     return routes
-
-
-def _only(endpoint: Any) -> Any:
-    async def call(request: Request) -> Response:
-        response: Response = await endpoint(request)
-        return response
-
-    return call
 
 
 def note(name: str, phase: Phase, reply: Reply) -> None:

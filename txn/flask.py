@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backstay.errors import Misuse
@@ -44,7 +45,5 @@ def blueprint(participant: Participant, *, url_prefix: str = "") -> Blueprint:
         return jsonify(body), status
 
     for phase in Phase:
-        routes.add_url_rule(
-            f"/{phase.value}", endpoint=phase.value, view_func=lambda phase=phase: serve(phase), methods=["POST"]
-        )
+        routes.add_url_rule(f"/{phase.value}", endpoint=phase.value, view_func=partial(serve, phase), methods=["POST"])
     return routes

@@ -90,6 +90,10 @@ class Journal(Protocol):
         """Take a lease of `ttl` seconds with an epoch of at least `epoch`, above any that `owner` had."""
         ...
 
+    async def time(self) -> float:
+        """Return the database's time, in seconds since 1970."""
+        ...
+
     async def renew(self, lease: Lease, ttl: float) -> bool:
         """Extend the lease; False means that it was fenced and decides nothing any more."""
         ...
@@ -153,6 +157,10 @@ class Journal(Protocol):
         seconds after their deadline whoever owns them, the undecided are decided CANCEL in the same database
         transaction.
         """
+        ...
+
+    async def fence(self, lease: Lease) -> int:
+        """Fence every other lease, living ones too; safe at any time, but it cancels what others have undecided."""
         ...
 
     async def due(self, lease: Lease, active: Collection[str], limit: int) -> list[TransactionRecord]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
-from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
 from ..values import Branch
 from . import steps
 from .binding import AsyncHandle, Handle, connection_of, sync_of
-from .schema import barrier, create
+from .schema import create
 
 __all__ = ["AsyncBarrier", "Barrier"]
 
@@ -96,16 +96,3 @@ class AsyncBarrier:
 
 def _with(branch: Branch, entry: steps.Entry) -> Branch:
     return Branch(gtrid=branch.gtrid, id=branch.id, phase=branch.phase, payload=branch.payload, result=entry.result)
-
-
-def transactions_in(connection: Connection, limit: int, after: str = "") -> list[str]:
-    """Return gtrids that have rows in the barrier, in order, from `after` on."""
-    found = select(barrier.c.gtrid).where(barrier.c.gtrid > after).distinct().order_by(barrier.c.gtrid).limit(limit)
-    return list(connection.scalars(found))
-
-
-def remove(connection: Connection, gtrids: Sequence[str]) -> int:
-    """Remove all rows of these transactions, SUSPENDED ones as well; return how many rows."""
-    if not gtrids:
-        return 0
-    return connection.execute(delete(barrier).where(barrier.c.gtrid.in_(list(gtrids)))).rowcount

@@ -212,4 +212,5 @@ class AsyncParticipant:
         return self._bind(branch)
 
     def _run(self, handle: Any, branch: Branch) -> Awaitable[Any]:
-        return self._functions.by_phase[branch.phase](handle, branch, **branch.payload)
+        work: Awaitable[Any] = self._functions.by_phase[branch.phase](handle, branch, **branch.payload)
+        return work

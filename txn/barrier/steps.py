@@ -16,18 +16,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Insert, bindparam, literal, select, update
+from sqlalchemy import BigInteger, Connection, Insert, bindparam, literal, select, update
 
 from backstay.errors import OutcomeUnknown
 
 from ..errors import BarrierAlarm, PayloadMismatch, TryRefused
+from ..identity import begun
 from ..journals.clock import DatabaseNow
 from ..once import insert_once
 from ..values import Branch, Phase, digest, dump, load
 from .schema import barrier
 from .truth import Standing, Verdict, verdict
 
-__all__ = ["Entry", "enter", "store"]
+__all__ = ["OLDEST_TRY", "Entry", "enter", "store"]
+
+OLDEST_TRY = 24 * 3600
+"""Seconds after the beginning of its transaction in which a try is taken. Rows are kept for longer than that
+(`CLEAN_AFTER`), so a copy of a try that was on its way for days never finds an empty barrier."""
 
 _c = barrier.c
 _TRY, _END = "try", "end"
@@ -47,6 +52,20 @@ class Entry:
 @cache
 def _insert(dialect: str) -> Insert:
     return insert_once(barrier, dialect).values(created_ms=DatabaseNow())
+
+
+@cache
+def _try(dialect: str) -> Insert:
+    """INSERT the try row unless its transaction is older than any whose rows may have been cleaned up."""
+    source = select(
+        bindparam("gtrid", type_=_c.gtrid.type),
+        bindparam("branch", type_=_c.branch.type),
+        literal(_TRY),
+        literal(Phase.TRY.value),
+        bindparam("digest", type_=_c.digest.type),
+        DatabaseNow(),
+    ).where(DatabaseNow() <= bindparam("not_after", type_=BigInteger))
+    return insert_once(barrier, dialect, (["gtrid", "branch", "phase", "entered_by", "digest", "created_ms"], source))
 
 
 @cache
@@ -122,7 +141,9 @@ def _standing(connection: Connection, branch: Branch, fingerprint: str) -> tuple
         return connection.execute(_insert(dialect), claimed).rowcount == 1
 
     if branch.phase is Phase.TRY:
-        if claim(_TRY):
+        born = begun(branch.gtrid)
+        not_after = 2**53 if born is None else (born + OLDEST_TRY) * 1000
+        if connection.execute(_try(dialect), {**values, "not_after": not_after}).rowcount == 1:
             return Standing.NOTHING, {}
     elif branch.phase is Phase.CONFIRM:
         if connection.execute(_confirm(dialect), values).rowcount == 1:
@@ -149,6 +170,8 @@ def _stood(branch: Branch, found: dict[str, Any]) -> Standing:
     if _TRY not in found:
         if branch.phase is Phase.CONFIRM and not found:
             return Standing.NOTHING
+        if branch.phase is Phase.TRY and not found and begun(branch.gtrid) is not None:
+            raise TryRefused(f"late try: transaction {branch.gtrid} began more than {OLDEST_TRY // 3600} hours ago")
         raise OutcomeUnknown(
             f"the barrier of {branch.gtrid} is hidden from this transaction's snapshot; roll back and repeat",
             ask={"gtrid": branch.gtrid},

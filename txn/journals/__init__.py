@@ -1,0 +1,1 @@
+"""Journals: the durable memory of coordinators, on SQL databases."""

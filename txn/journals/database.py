@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -111,7 +111,7 @@ class BlockingDatabase:
                     with self._guard:
                         group, self._queue = self._queue[:_GROUP], self._queue[_GROUP:]
                 self._run(group)
-        return waiting.outcome()
+        return cast("T", waiting.outcome())
 
     def _run(self, group: list[_Waiting]) -> None:
         if len(group) > 1:

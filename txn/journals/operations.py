@@ -19,7 +19,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
-    literal_column,
+    literal,
     null,
     or_,
     select,
@@ -35,6 +35,7 @@ from .schema import branches, coordinators, transactions
 __all__ = [
     "decide",
     "enlist",
+    "fence",
     "join",
     "leave",
     "neglected",
@@ -51,9 +52,7 @@ NEVER = 2**53
 
 _t, _b, _c = transactions.c, branches.c, coordinators.c
 _open = sorted(state.value for state in OPEN)
-_lease_holds = (
-    select(literal_column("1")).where(_c.owner == _t.owner, _c.epoch == _t.epoch).correlate(transactions).exists()
-)
+_lease_holds = select(literal(1)).where(_c.owner == _t.owner, _c.epoch == _t.epoch).correlate(transactions).exists()
 
 
 def _ms(seconds: float) -> int:
@@ -285,7 +284,7 @@ _end = {
         _t.gtrid == bindparam("b_gtrid"),
         _t.state.in_(sources(event)),
         ~exists(
-            select(literal_column("1")).where(
+            select(literal(1)).where(
                 _b.gtrid == bindparam("b_gtrid"),
                 _b.state != acknowledged,
                 _b.branch.not_in(bindparam("b_branches", expanding=True)),
@@ -361,9 +360,15 @@ def take_over(connection: Connection, lease: Lease, grace: float, limit: int) ->
     return taken
 
 
+def fence(connection: Connection, lease: Lease) -> int:
+    """See `Journal.fence`."""
+    others = delete(coordinators).where(~and_(_c.owner == lease.owner, _c.epoch == lease.epoch))
+    return connection.execute(others).rowcount
+
+
 def neglected(connection: Connection, grace: float) -> bool:
     """Return whether `take_over` would find something; a read, so that an idle recoverer writes nothing."""
-    if connection.scalar(select(literal_column("1")).where(_c.lease_until_ms < DatabaseNow()).limit(1)) is not None:
+    if connection.scalar(select(literal(1)).where(_c.lease_until_ms < DatabaseNow()).limit(1)) is not None:
         return True
     return connection.execute(_orphans, {"grace": _ms(grace), "count": 1}).first() is not None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, and_, bindparam, literal_column, or_, select
+from sqlalchemy import Connection, Integer, Row, and_, bindparam, literal, or_, select
 
 from ..journal import BranchRecord, Lease, TransactionRecord
 from ..tcc.states import OPEN, BranchState, State
@@ -13,11 +13,11 @@ from ..values import Target
 from .clock import DatabaseNow
 from .schema import branches, coordinators, transactions
 
-__all__ = ["due", "ended", "find", "read", "recent", "unfinished"]
+__all__ = ["due", "ended", "find", "read", "recent", "time", "unfinished"]
 
 _t, _b, _c = transactions.c, branches.c, coordinators.c
 _alive = (
-    select(literal_column("1"))
+    select(literal(1))
     .where(_c.owner == _t.owner, _c.epoch == _t.epoch, _c.lease_until_ms >= DatabaseNow())
     .correlate(transactions)
     .exists()
@@ -26,6 +26,14 @@ _select = select(transactions, DatabaseNow().label("now_ms"), _alive.label("leas
 _by_key = _select.where(_t.idempotency_key == bindparam("b_key"))
 _by_gtrid = _select.where(_t.gtrid == bindparam("b_gtrid"))
 _of = select(branches).where(_b.gtrid.in_(bindparam("b_gtrids", expanding=True))).order_by(_b.gtrid, _b.position)
+
+
+_time = select(DatabaseNow())
+
+
+def time(connection: Connection) -> float:
+    """See `Journal.time`."""
+    return int(connection.scalars(_time).one()) / 1000
 
 
 def find(connection: Connection, key: str) -> TransactionRecord | None:

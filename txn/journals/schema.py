@@ -6,6 +6,8 @@ engine's collation does not matter, except for idempotency keys: those are store
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -32,7 +34,7 @@ __all__ = ["VERSION", "branches", "coordinators", "metadata", "migrate", "suppor
 VERSION = 1
 
 _Json = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
-_INNODB = {
+_INNODB: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mariadb_engine": "InnoDB",
     "mysql_charset": "utf8mb4",

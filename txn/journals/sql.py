@@ -41,6 +41,9 @@ class SqlJournal:
     async def join(self, owner: str, epoch: int, ttl: float) -> Lease:
         return await self._database.write(lambda connection: operations.join(connection, owner, epoch, ttl))
 
+    async def time(self) -> float:
+        return await self._database.read(reading.time)
+
     async def renew(self, lease: Lease, ttl: float) -> bool:
         return await self._database.write(lambda connection: operations.renew(connection, lease, ttl))
 
@@ -89,6 +92,9 @@ class SqlJournal:
         if not await self._database.read(lambda connection: operations.neglected(connection, grace)):
             return []
         return await self._database.write(lambda connection: operations.take_over(connection, lease, grace, limit))
+
+    async def fence(self, lease: Lease) -> int:
+        return await self._database.write(lambda connection: operations.fence(connection, lease))
 
     async def due(self, lease: Lease, active: Collection[str], limit: int) -> list[TransactionRecord]:
         return await self._database.read(lambda connection: reading.due(connection, lease, active, limit))

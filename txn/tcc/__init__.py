@@ -1,0 +1,1 @@
+"""TCC: the coordinator, its states, its recovery, and how it reaches branches."""

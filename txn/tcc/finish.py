@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -123,11 +123,11 @@ class Finisher:
     ) -> tuple[State, list[BranchRecord], float]:
         phase = Phase.CONFIRM if state is State.CONFIRMING else Phase.CANCEL
         pending = [record for record in records if record.state not in _AT_REST]
+        replies: list[Reply | Exception] = []
         if phase is Phase.CONFIRM:
-            replies = await self._runtime.gather(*(self._request(gtrid, phase, record) for record in pending))
+            replies.extend(await self._runtime.gather(*(self._request(gtrid, phase, record) for record in pending)))
         else:
             pending.reverse()  # what was tried last is cancelled first
-            replies = []
             for record in pending:
                 replies.extend(await self._runtime.gather(self._request(gtrid, phase, record)))
         updates: list[BranchUpdate] = []
@@ -144,7 +144,7 @@ class Finisher:
         settled = await self._journal.settle(gtrid, updates, delay)
         return settled or state, left, delay
 
-    def _request(self, gtrid: str, phase: Phase, record: BranchRecord) -> Callable[[], Any]:
+    def _request(self, gtrid: str, phase: Phase, record: BranchRecord) -> Callable[[], Coroutine[Any, Any, Reply]]:
         async def send() -> Reply:
             branch = Branch(gtrid=gtrid, id=record.id, phase=phase, payload=load(record.payload))
             return await self.send(Request(target=record.target, branch=branch, timeout=self._settings.timeout))

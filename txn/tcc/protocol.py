@@ -13,7 +13,7 @@ T4 with the next write, T8 with the last T7.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from backstay.errors import Misuse, OutcomeUnknown, Unavailable
@@ -51,7 +51,7 @@ class Coordinator:
         settings: Settings,
         seat: Seat,
         finisher: Finisher,
-        gtrids: Callable[[int], str],
+        gtrids: Callable[[int, float], str],
     ) -> None:
         self._journal = journal
         self._runtime = runtime
@@ -79,7 +79,7 @@ class Coordinator:
             found = await self._journal.find(key)
             if found is not None:
                 raise repeated(key, found)
-        gtrid = self._gtrids(lease.epoch)
+        gtrid = self._gtrids(lease.epoch, self._seat.time())
         started = self._runtime.now()
         work = Work(gtrid=gtrid, key=key, lease=lease, deadline=seconds, deadline_at=started + seconds)
         self._finisher.hold(gtrid)
@@ -150,7 +150,7 @@ class Coordinator:
             f"transaction {work.gtrid} was cancelled by another process, because of its deadline or a lost lease"
         )
 
-    def _trying(self, work: Work, record: BranchRecord) -> Callable[[], Any]:
+    def _trying(self, work: Work, record: BranchRecord) -> Callable[[], Coroutine[Any, Any, Reply]]:
         async def send() -> Reply:
             left = max(0.001, work.deadline_at - self._runtime.now())
             branch = Branch(gtrid=work.gtrid, id=record.id, phase=Phase.TRY, payload=load(record.payload))
@@ -209,7 +209,7 @@ class Coordinator:
         refused = isinstance(failure, TryRefused)
         reason = "deadline passed" if failure is None else f"{type(failure).__name__}: {failure}"
         # A try that certainly never left needs no cancel, so a participant that is down holds nothing up.
-        work.unlogged.extend(BranchUpdate(id=id, event=BranchEvent.CANCEL_ACKED) for id in sorted(work.unsent))
+        work.unlogged.extend(BranchUpdate(id=one, event=BranchEvent.CANCEL_ACKED) for one in sorted(work.unsent))
         try:
             state = await self._decide(work, Event.DECIDE_CANCEL, reason=reason, refused=refused)
         except (OutcomeUnknown, Unavailable) as trouble:

@@ -8,7 +8,8 @@ stands in the way of another.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from backstay.errors import BackstayError
@@ -51,7 +52,7 @@ class Recoverer:
         due = await self._journal.due(lease, self._finisher.active, self._settings.batch)
         # A block that began after the look at `active` may be among them: ask again, now that they are read.
         waiting = [record for record in due if not self._finisher.holds(record.gtrid)]
-        pieces: list[tuple[str, Callable[[], Any]]] = [
+        pieces: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
             (record.gtrid, self._carry_on(lease, record)) for record in waiting
         ]
         there = {gtrid for gtrid, _ in pieces}
@@ -67,16 +68,17 @@ class Recoverer:
         self._finisher.measures.recovered.n += len(pieces)
         return len(pieces)
 
-    def _carry_on(self, lease: Lease, what: TransactionRecord | str) -> Callable[[], Any]:
+    def _carry_on(self, lease: Lease, what: TransactionRecord | str) -> Callable[[], Coroutine[Any, Any, None]]:
         async def carry_on() -> None:
             record = await self._journal.read(what) if isinstance(what, str) else what
             if record is None:
                 return
-            state: State | None = record.state
+            state = record.state
             if state is State.TRYING:
-                state = await self._journal.decide(
+                decided = await self._journal.decide(
                     lease, record.gtrid, Event.DECIDE_CANCEL, reason="its block ended without a decision"
                 )
+                state = decided or state
             if state in (State.CONFIRMING, State.CANCELLING):
                 await self._finisher.finish(record.gtrid, state, record.branches)
 
@@ -114,28 +116,32 @@ class Upkeep:
             for (name, piece, every), nudge in zip(work, self._nudges, strict=True)
         ]
         for job, (name, _, _) in zip(self._jobs, work, strict=True):
-            self._announced.append(announce(name, lambda job=job: not job.done))
+            self._announced.append(announce(name, partial(_runs, job)))
 
     def nudge(self) -> None:
         """Have recovery look now."""
         if self._nudges:
             self._nudges[1].set()
 
-    def _repeat(self, name: str, piece: Callable[[], Any], every: float, nudge: Signal) -> Callable[[], Any]:
+    def _repeat(
+        self, name: str, piece: Callable[[], Any], every: float, nudge: Signal
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
         async def repeat() -> None:
-            while not self._stopping:
+            while self._goes_on():
                 await nudge.wait(self._runtime.uniform(every * 0.8, every))
                 nudge.clear()
-                if self._stopping:
-                    return
                 try:
-                    await piece()
+                    if self._goes_on():
+                        await piece()
                 except BackstayError as error:
                     _log.warning("%s failed and will be repeated: %s", name, error)
                 except Exception:
                     _log.exception("%s failed and will be repeated", name)
 
         return repeat
+
+    def _goes_on(self) -> bool:
+        return not self._stopping
 
     async def stop(self, timeout: float) -> None:
         """Stop the background work, waiting at most `timeout` seconds for what is under way."""
@@ -152,3 +158,7 @@ class Upkeep:
         for announcement in self._announced:
             announcement.close()
         self._announced.clear()
+
+
+def _runs(job: Job) -> bool:
+    return not job.done

@@ -24,6 +24,7 @@ class Seat:
         self._started = started
         self._lease: Lease | None = None
         self._epoch = 0
+        self._ahead = 0.0
         self._prepared = False
         self._joining: Signal | None = None
         self._mutex = runtime.mutex()
@@ -33,15 +34,19 @@ class Seat:
         """The lease, if one is held."""
         return self._lease
 
+    def time(self) -> float:
+        """Return the journal's time in seconds, as far as this process knows it."""
+        return self._runtime.now() + self._ahead
+
     async def take(self) -> Lease:
         """Return the lease; the first caller prepares the journal and joins, the others wait for it."""
         while True:
             if (lease := self._lease) is not None:
                 return lease
+            mine = self._runtime.signal()
             with self._mutex:
                 waiting = self._joining
-                if waiting is None:
-                    mine = self._joining = self._runtime.signal()
+                self._joining = waiting or mine
             if waiting is not None:
                 await waiting.wait()
                 continue
@@ -59,6 +64,7 @@ class Seat:
             await self._journal.prepare()
             self._prepared = True
         lease = await self._journal.join(self.owner, self._epoch + 1, self._ttl)
+        self._ahead = await self._journal.time() - self._runtime.now()
         self._epoch = lease.epoch
         self._lease = lease
         self._started()

@@ -44,6 +44,8 @@ class Settings:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise Misuse(f"{name} must be > 0 s and finite, got {value}")
+        if self.deadline > 12 * 3600:
+            raise Misuse(f"deadline must be at most 12 hours, got {self.deadline} s; barriers forget after a day")
         for name in ("patience", "journal_patience"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):

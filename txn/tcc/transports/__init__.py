@@ -1,0 +1,1 @@
+"""Ways to a branch: in this process, and over HTTP."""
