@@ -65,8 +65,25 @@ def twins() -> list[tuple[type, type]]:
 RENAMED = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "aclose": "close"}
 
 
+ONE_COLOUR = {
+    "Locks.forsake": "closes the other colour's twin without waiting",
+    "Locks.forked": "what a fork leaves differs: connections here, loops there",
+    "RateLimiter.charge": "the port that only a remote store of the asyncio face has",
+    "RateLimiter.close": "the connections of all threads here, of the running loop there",
+    "ShardedSession.layout": "an attribute here, read through to it there",
+    **{
+        f"ShardedSession.{name}": "the unit of work; AsyncShardedSession reaches it as `sync_session`"
+        for name in ("enlist", "on", "poison", "sync_session", "token_options")
+    },
+}
+"""Differences that are meant, with their reason."""
+
+
 def surface(cls: type) -> dict[str, object]:
-    return {RENAMED.get(name, name): member for name, member in members(cls).items() if name != "__init__"}
+    """What both must offer; what a base class of another library brings is that library's to compare."""
+    foreign = {name for base in cls.__mro__ if not base.__module__.startswith("backstay") for name in vars(base)}
+    offered = {name: member for name, member in members(cls).items() if name not in foreign - set(RENAMED)}
+    return {RENAMED.get(name, name): member for name, member in offered.items() if name != "__init__"}
 
 
 def unwrap(member: object) -> object:
@@ -95,13 +112,19 @@ def differences(blocking: type, asynchronous: type) -> list[str]:
 
 
 def test_both_colours_offer_the_same() -> None:
-    found = [difference for pair in twins() for difference in differences(*pair)]
+    found = [
+        difference
+        for pair in twins()
+        for difference in differences(*pair)
+        if difference.partition(" ")[0] not in ONE_COLOUR
+    ]
     assert not found, "\n".join(found)
 
 
 def plain(sentence: str) -> str:
-    """A twin may name its own kind and show its own use: `Async`, `await` and code in backticks are no difference."""
-    return re.sub(r"\b(Async|async |await |a?synchronous )|`[^`]*`", "", sentence)
+    """What a twin must repeat: the sentence up to its first comma. `Async`, `await` and code are no difference."""
+    without = re.sub(r"\b(Async|async |await |a?synchronous )|`[^`]*`", "", sentence)
+    return re.split(r"[,;:.]", without)[0].strip()
 
 
 def test_a_difference_between_colours_would_be_seen() -> None:
