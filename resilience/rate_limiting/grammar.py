@@ -43,7 +43,8 @@ def read(text: str) -> tuple[int, int, int | None]:
     name = unit.lower()
     seconds = known.get(name) or known.get(name.removesuffix("s"))
     if seconds is None:
-        raise Misuse(f"rate {text!r}: unknown unit {unit!r}; known: {', '.join(known)}")
+        names = ", ".join(sorted(known, key=lambda each: known[each]))
+        raise Misuse(f"rate {text!r}: unknown unit {unit!r}; known: {names}")
     if int(amount) == 0 or (multiple is not None and int(multiple) == 0):
         raise Misuse(f"rate {text!r}: the numbers must be at least 1; to refuse every call use a switch")
     burst: int | None = None

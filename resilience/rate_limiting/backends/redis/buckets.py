@@ -29,11 +29,9 @@ class _Terms:
         if time_source not in {"server", "client"}:
             raise Misuse(f"time must be 'server' or 'client', got {time_source!r}")
         window, rest = rate.split(rate.capacity)
-        # Rests are added in pairs; the moment itself is some 2^51 us after 1970.
-        if 2 * rate.count > _EXACT or window + 2**52 > _EXACT or rest >= rate.count:
-            raise Misuse(
-                f"rate {rate} is too large for exact arithmetic on Redis; use a smaller count and a shorter period"
-            )
+        # The script adds two rests, and to a moment (below 2^52 us until the year 2112) at most two windows.
+        if 2 * rate.count > _EXACT or 2**52 + 2 * window > _EXACT:
+            raise Misuse(f"rate {rate} takes over 71 years to fill its burst, more than Redis can count exactly")
         self.store = store
         self.rate = rate
         self.scale: Scale = rate.server

@@ -44,28 +44,34 @@ if not_after > 0 and now > not_after then
   return {-1, tat, rem, now}
 end
 
+local function keep(tat, rem)
+  local value = string.format('%.0f %.0f', tat, rem)
+  if borrowed then
+    value = value .. string.format(' %.0f', now)
+  end
+  local full = tat - now
+  if rem > 0 then
+    full = full + 1
+  end
+  redis.call('SET', KEYS[1], value, 'PX', string.format('%.0f', math.max(1, math.ceil(full / 1000))))
+end
+
 -- A bucket owes at most its burst. More is stored only if this clock was set back, or the burst made smaller.
 local last, last_rem = now + tonumber(ARGV[3]), tonumber(ARGV[4])
-if tat > last or (tat == last and rem > last_rem) then
+local clamped = tat > last or (tat == last and rem > last_rem)
+if clamped then
   tat, rem = last, last_rem
 end
 
-tat = tat + tonumber(ARGV[1])
-rem = rem + tonumber(ARGV[2])
-if rem >= count then
-  tat, rem = tat + 1, rem - count
+local new_tat, new_rem = tat + tonumber(ARGV[1]), rem + tonumber(ARGV[2])
+if new_rem >= count then
+  new_tat, new_rem = new_tat + 1, new_rem - count
 end
-if tat > last or (tat == last and rem > last_rem) then
-  return {0, tat, rem, now}
+if new_tat > last or (new_tat == last and new_rem > last_rem) then
+  if clamped then
+    keep(tat, rem) -- or it would be clamped anew at each call, and stay empty until the clock is back where it was
+  end
+  return {0, new_tat, new_rem, now}
 end
-
-local value = string.format('%.0f %.0f', tat, rem)
-if borrowed then
-  value = value .. string.format(' %.0f', now)
-end
-local full = tat - now
-if rem > 0 then
-  full = full + 1
-end
-redis.call('SET', KEYS[1], value, 'PX', string.format('%.0f', math.max(1, math.ceil(full / 1000))))
-return {1, tat, rem, now}
+keep(new_tat, new_rem)
+return {1, new_tat, new_rem, now}
