@@ -18,7 +18,7 @@ from math import inf
 
 from backstay.runtime import Job, Runtime, Signal
 
-from .lease import HELD, LOST, Grant, State, first_renewal
+from .lease import HELD, LOST, TICK, Grant, State, first_renewal
 from .renewal import Batch, Errand, Ward
 from .telemetry import Meters
 
@@ -63,7 +63,8 @@ class Keeper:
 
     def watch(self, ward: Ward, grant: Grant, sent: float) -> None:
         """Keep a lease from now on: part of acquiring it, never later (N5)."""
-        chance = self._runtime.uniform(0.0, 1.0)
+        # The fence spreads renewals as well as a random number does, and costs a tenth.
+        chance = grant.fence * 0.618033988749895 % 1.0
         self.plan(ward, grant, first_renewal(sent, grant.ttl, chance) if grant.renew else grant.deadline)
 
     def insist(self, ward: Ward, name: str, token: str, ttl: float) -> None:
@@ -169,7 +170,7 @@ class Keeper:
             pause = self._planned - now if self._heap else LINGER
         for ward, batch in due:
             self._hand_out(ward, batch, now)
-        if await signal.wait(max(0.0, pause)):
+        if await signal.wait(max(TICK, pause)):
             return True
         with self._mutex:
             if self._heap or signal.is_set():

@@ -25,10 +25,13 @@ from .errors import LockLost
 if TYPE_CHECKING:
     from backstay.runtime import Signal
 
-__all__ = ["DRIFT", "MOVES", "Grant", "State", "deadline", "first_renewal", "next_renewal", "started"]
+__all__ = ["DRIFT", "MOVES", "TICK", "Grant", "State", "deadline", "first_renewal", "next_renewal", "started"]
 
 DRIFT = 0.01
 """The difference in rate of the holder's clock and the backend's that is covered: 1 %."""
+
+TICK = 1e-6
+"""Seconds that count as no time at all: added to a large clock they may not even change it."""
 
 RETRY_FLOOR = 0.05  # s between two attempts to renew while the backend does not answer
 

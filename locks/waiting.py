@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backstay.errors import NotAcquired, OutcomeUnknown, Unavailable
 
 from .backend import ALIVE, Backend, Busy, Letter
-from .lease import deadline, started
+from .lease import TICK, deadline, started
 from .owners import readable
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Waiter:
         self._note(answer)
         while not isinstance(answer, int):
             left = self._until - self._runtime.now()
-            if left <= 0:
+            if left <= TICK:
                 raise self._refusal(answer)
             if isinstance(answer, Busy):
                 won = await self._wait_for_note(answer, left)
@@ -97,7 +97,7 @@ class Waiter:
     async def _look(self, last: Busy | Unavailable | OutcomeUnknown) -> int | Busy | Unavailable | OutcomeUnknown:
         """Take once more, from the queue."""
         left = self._until - self._runtime.now()
-        if left <= 0:
+        if left <= TICK:
             return last
         try:
             if self.letter is None or not self.letter.address:  # never opened, or cut off since
