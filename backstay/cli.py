@@ -36,7 +36,8 @@ def main() -> None:
     try:
         program()(standalone_mode=True)
     except BackstayError as error:
-        print(f"backstay: {mask(str(error)) or error.title}", file=sys.stderr)
+        text = " ".join(mask(str(error)).split())  # drivers put several lines into their errors
+        print(f"backstay: {text or error.title}", file=sys.stderr)
         sys.exit(exit_code(error))
 
 

@@ -35,7 +35,7 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> typer.Typer:
         failures: dict[str, BackstayError] = {
             "misuse": Misuse("ttl must be > 0 s, got 0"),
             "extra": MissingExtra("'redis' is not installed; pip install 'backstay[redis]'"),
-            "unavailable": Unavailable(f"redis://u:{SECRET}@h did not answer"),
+            "unavailable": Unavailable(f"redis://u:{SECRET}@h did not answer\n(see the server's log)\n"),
             "unknown": OutcomeUnknown("it may have happened", ask={"gtrid": "g1"}),
             "rejected": NotAcquired("lock 'a' is held by web-3"),
             "silent": Unavailable(),
