@@ -16,6 +16,7 @@ from backstay.telemetry.readings import Kind
 from backstay.telemetry.registry import Registry
 
 THREADS, ROUNDS = 8, 20_000
+MANY = 20_000
 
 
 @pytest.fixture
@@ -181,16 +182,16 @@ def test_a_name_belongs_to_one_kind_and_unit() -> None:
         registry.histogram("calls", "{call}", None, {})
 
 
-def test_OT4_a_million_names_make_a_constant_number_of_series() -> None:
+def test_OT4_names_without_end_make_a_constant_number_of_series() -> None:
     registry = Registry()
     kept = registry.counter(Kind.COUNTER, "calls", "{call}", {"resource": "0", "result": "ok"})
-    for number in range(1_000_000 // 500):
+    for number in range(MANY):
         counter = registry.counter(Kind.COUNTER, "calls", "{call}", {"resource": str(number), "result": "ok"})
         counter.n += 1
     (metric,) = registry.metrics()
     assert len(metric.series) == MOST_NAMES + 1
-    assert registry.snapshot().value("calls", resource=OTHER) == 1_000_000 // 500 - MOST_NAMES
-    assert registry.snapshot().value("calls") == 1_000_000 // 500
+    assert registry.snapshot().value("calls", resource=OTHER) == MANY - MOST_NAMES
+    assert registry.snapshot().value("calls") == MANY
     assert registry.counter(Kind.COUNTER, "calls", "{call}", {"resource": "0", "result": "ok"}) is kept
 
 
