@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +100,19 @@ def test_each_driver_is_imported_in_one_place(driver: str) -> None:
         name(path) for path in library() if driver in roots(path) and not re.search(DRIVER_HOMES[driver], name(path))
     ]
     assert outside == []
+
+
+def test_what_the_library_imports_is_declared_and_what_is_declared_is_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
+    declared = {re.split(r"[\[>=]", need)[0].lower() for need in needs} - {"backstay"}
+    modules = {"opentelemetry-api": "opentelemetry", "opentelemetry-sdk": "opentelemetry.sdk"}
+    shipped_with_fastapi = {"starlette"}
+    pytest_for_suites = {"pytest"}
+    foreign = {root for path in library() for root in roots(path)} - sys.stdlib_module_names - {"backstay"}
+    assert foreign <= {modules.get(d, d).partition(".")[0] for d in declared} | shipped_with_fastapi | pytest_for_suites
+    everything = "\n".join(path.read_text() for path in library())
+    assert [d for d in sorted(declared) if not re.search(rf"\b{re.escape(modules.get(d, d))}\b", everything)] == []
 
 
 def test_IN4_the_sdk_is_optional_and_only_the_api_is_imported_at_the_top() -> None:
