@@ -17,7 +17,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean, Float, Integer, Numeric, TypeDecorator
 
 from .errors import NotMergeable
-from .ordering import order_key
+from .ordering import order_key, sortable
 
 __all__ = ["AGGREGATES", "Aggregate", "combine", "partials", "read_aggregates"]
 
@@ -159,8 +159,8 @@ def _read(column: Any, dialect: str, holds_key: Callable[[Iterable[Any]], bool])
 
 def _ordered(name: str, argument: Any, dialect: str) -> Aggregate:
     key = order_key(argument.type, dialect)
-    # SQLite keeps NUMERIC as a float, and rounding to Decimal makes ties of values that differ.
-    if key is None or (isinstance(argument.type, Numeric) and dialect == "sqlite" and argument.type.asdecimal):
+    # Where the database keeps a float, rounding it to Decimal makes ties of values that differ.
+    if key is None or (isinstance(argument.type, (Numeric, Float)) and sortable(argument, dialect) is not argument):
         raise NotMergeable(
             f"{name.upper()} of {argument.type!r} over several shards: its order is not known on {dialect}",
             clause=name.upper(),

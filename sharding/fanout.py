@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
@@ -133,12 +134,12 @@ def _divider(session: ShardedSession, shard: str) -> Callable[[Any, int], Any]:
     """SUM / COUNT as the database computes AVG: its own scale and rounding (asked of one shard)."""
     if session.layout.dialect == "sqlite":
         return divide_as_sqlite
-    quotient = "CAST(:total AS NUMERIC) / :count" if session.layout.dialect == "postgresql" else ":total / :count"
+    postgresql = session.layout.dialect == "postgresql"
+    quotient = text("SELECT CAST(:total AS NUMERIC) / CAST(:count AS NUMERIC)" if postgresql else "SELECT :total / :count")
 
     def divide(total: Any, count: int) -> Any:
-        return session.connection_on(shard, read_only=True).execute(
-            text(f"SELECT {quotient}"), {"total": total, "count": count}  # noqa: S608  # a constant
-        ).scalar_one()
+        values = {"total": Decimal(total), "count": Decimal(count)}
+        return session.connection_on(shard, read_only=True).execute(quotient, values).scalar_one()
 
     return divide
 

@@ -6,6 +6,7 @@ purpose: these names have no public types.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from sqlalchemy import Select
@@ -13,6 +14,7 @@ from sqlalchemy.engine.result import IteratorResult
 from sqlalchemy.orm.base import PASSIVE_OFF
 from sqlalchemy.orm.context import QueryContext, _ORMSelectCompileState
 from sqlalchemy.orm.session import SessionTransaction, SessionTransactionOrigin, SessionTransactionState
+from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql.annotation import Annotated
 from sqlalchemy.util import immutabledict
 
@@ -23,6 +25,7 @@ __all__ = [
     "Phases",
     "SessionTransaction",
     "SessionTransactionOrigin",
+    "added_criteria",
     "cache_key",
     "entities_of",
     "expand",
@@ -69,6 +72,14 @@ def expand(statement: Any, *, eager: bool) -> tuple[Any, bool]:
         copy._compile_options = options + {"_enable_eagerloads": False}
     state: Any = _ORMSelectCompileState._create_orm_context(copy, toplevel=True, compiler=None)  # type: ignore[arg-type]  # as the ORM's own merge_frozen_result does
     return state.statement, bool(state.multi_row_eager_loaders)
+
+
+def added_criteria(statement: Any) -> Iterator[Any]:
+    """What `with_loader_criteria` options will add to the WHERE."""
+    for option in statement._with_options:
+        if isinstance(option, LoaderCriteriaOption):
+            for mapper in option._all_mappers():
+                yield option._resolve_where_criteria(mapper)
 
 
 def entities_of(statement: Select[Any]) -> tuple[list[str], list[Any], bool]:

@@ -23,8 +23,8 @@ def guarded(rows: Iterable[Any], key: SortKey, shard: str) -> Iterator[tuple[tup
     """
     last: tuple[Any, ...] | None = None
     for row in rows:
-        here = key(row)
         try:
+            here = key(row)
             wrong = last is not None and here < last
         except TypeError as error:
             raise MergeOrderError(f"shard {shard!r}: ORDER BY values of several types cannot be compared") from error

@@ -27,7 +27,7 @@ from .errors import NotMergeable
 from .ordering import Reversed, nulls_first, order_key, sortable
 from .scope import Group, Reading
 
-__all__ = ["Merging", "OrderKey", "examine", "order_keys"]
+__all__ = ["Merging", "OrderKey", "apart", "examine", "order_keys"]
 
 #: Functions of one row. Anything else might be an aggregate, a random number or a window.
 _ROW_FUNCTIONS: Final = frozenset(
@@ -88,6 +88,16 @@ def refuse(clause: str, why: str, cure: str) -> NoReturn:
     raise NotMergeable(f"{clause} over several shards: {why}", clause=clause, cure=cure)
 
 
+def apart(groups: tuple[Group, ...]) -> NotMergeable:
+    """The refusal of tables that are not proved to sit together."""
+    tables = " and ".join(f"({group.names()})" for group in groups)
+    return NotMergeable(
+        f"{tables} are not known to sit on the same shard",
+        clause="JOIN",
+        cure="join on the sharding keys or on a foreign key declared by Rule(with_=...), or give both keys a value",
+    )
+
+
 def examine(statement: Any, reading: Reading, groups: tuple[Group, ...], dialect: str, *, locate: Any) -> Merging:
     """Decide whether a SELECT may be scattered.
 
@@ -98,7 +108,7 @@ def examine(statement: Any, reading: Reading, groups: tuple[Group, ...], dialect
         refuse(reading.derived, "it is computed per shard", "give the sharding key a value inside of it")
     top = [one for group in groups if group.top for one in group.occurrences if one.top and not one.optional]
     if len(groups) != 1 or not top:
-        refuse("JOIN", "not all tables are known to sit on the same shard", "join on the sharding keys")
+        raise apart(groups)
     core = reading.select
     if statement._for_update_arg is not None:
         refuse("FOR UPDATE", "locks would be taken in no fixed order", "give the sharding key a value")

@@ -61,8 +61,11 @@ def nulls_first(dialect: str, *, descending: bool, declared: bool | None) -> boo
 
 
 def sortable(expression: Any, dialect: str) -> Any:
-    """The expression to fetch for sorting: SQLite keeps NUMERIC as a float, which Decimal would round."""
-    if dialect == "sqlite" and isinstance(expression.type, Numeric) and not isinstance(expression.type, TypeDecorator):
+    """The expression to fetch for sorting: where the database keeps a float, rounding it to Decimal would make ties."""
+    type_ = expression.type
+    if isinstance(type_, TypeDecorator):
+        return expression
+    if (isinstance(type_, Float) and type_.asdecimal) or (isinstance(type_, Numeric) and dialect == "sqlite"):
         return type_coerce(expression, Float(asdecimal=False))
     return expression
 
@@ -73,9 +76,11 @@ def order_key(type_: Any, dialect: str) -> Callable[[Any], Any] | None:
         return None
     if isinstance(type_, (Integer, Boolean)):
         return _same
-    if isinstance(type_, Numeric):
-        if dialect in ("mysql", "mariadb") and isinstance(type_, Float) and not isinstance(type_, Double):
+    if isinstance(type_, Float):
+        if dialect in ("mysql", "mariadb") and not isinstance(type_, Double):
             return None  # a FLOAT of four bytes is sent with six digits, and those tie where the values do not
+        return _number
+    if isinstance(type_, Numeric):
         return _number
     if isinstance(type_, (sqlite.DATETIME, sqlite.DATE, sqlite.TIME)):
         return None  # a storage format of the user's own

@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Table
 
 from .errors import NotMergeable, Unroutable
 from .internals import cache_key, plain
-from .mergeable import Merging, examine
+from .mergeable import Merging, apart, examine
 from .predicates import Equal
 from .rules import Placement
 from .scope import Group, Reading, read_select, read_write
@@ -84,12 +84,7 @@ class Plan:
         if len(routes) == 1:
             return routes[0]
         if any(len(route) != 1 for route in routes) or len(set(routes)) > 1:
-            tables = " and ".join(f"({group.names()})" for group in self.groups)
-            raise NotMergeable(
-                f"{tables} are not known to sit on the same shard",
-                clause="JOIN",
-                cure="join on the sharding keys or on a foreign key declared by Rule(with_=...), or give both keys a value",
-            )
+            raise self.merging.again() if isinstance(self.merging, NotMergeable) else apart(self.groups)
         return routes[0]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Result, Select
-from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.engine.result import SimpleResultMetaData, tuplegetter
 
 from .aggregates import combine, partials
 from .errors import NotMergeable
@@ -76,11 +76,12 @@ def gathered(
     """One result of several, with the labels, types and identities that one database would give."""
     first: Any = results[0]
     metadata: Any = first._metadata
-    visible = len(metadata.keys) - hidden
+    visible = len(metadata._keys) - hidden
     processors = getattr(metadata, "_processors", None)
     streams = [result._raw_row_iterator() for result in results]  # type: ignore[attr-defined]  # private, pinned
     cursors = Cursors(results)
-    if hidden and len(set(list(metadata.keys)[:visible])) != visible:
+    simple = isinstance(metadata, SimpleResultMetaData)
+    if hidden and not simple and len(set(metadata._keys[:visible])) != visible:
         cursors.close()
         raise NotMergeable("two selected columns have the same label", clause="SELECT", cure="give them different labels")
     if merging.aggregates:
@@ -148,7 +149,22 @@ def _closing(rows: Iterator[Any], cursors: Cursors) -> Iterator[Any]:
 
 
 def _visible(metadata: Any, visible: int, hidden: int) -> Any:
-    return metadata._reduce(range(visible)) if hidden else metadata
+    """The metadata without the hidden columns, over rows that still have them."""
+    if not hidden:
+        return metadata
+    indexes = range(visible)
+    if not isinstance(metadata, SimpleResultMetaData):
+        return metadata._reduce(indexes)
+    # Its own _reduce goes by name, and entities of aliased classes have none.
+    extra = {record[0]: record[2] for record in metadata._keymap.values()}
+    return SimpleResultMetaData(
+        metadata._keys[:visible],
+        extra=[extra.get(at, ()) for at in indexes],
+        _tuplefilter=tuplegetter(*indexes),
+        _translated_indexes=indexes,
+        _processors=metadata._processors,
+        _create_unique_filters=metadata._create_unique_filters,
+    )
 
 
 def _processed(row: Sequence[Any], processors: Any) -> Sequence[Any]:

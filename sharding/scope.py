@@ -19,7 +19,7 @@ from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnC
 from sqlalchemy.sql.selectable import CTE, FromGrouping, SelectBase, SelectStatementGrouping, Subquery
 
 from .errors import Unroutable
-from .internals import expand, plain
+from .internals import added_criteria, expand, plain
 from .predicates import Node, both, narrow
 from .rules import Placement
 
@@ -206,6 +206,12 @@ class _Scope:
         clauses += [*expanded._group_by_clauses, *expanded._order_by_clauses]
         for inner in subselects(clauses):
             _Scope(self._reading, top=False, outer=self).select(inner)
+        for _ in subselects(added_criteria(statement)):
+            raise Unroutable(
+                "with_loader_criteria holds a subquery, whose place is not known before it is compiled",
+                clause="with_loader_criteria",
+                cure="put it into where()",
+            )
         for cte in expanded._independent_ctes:
             self._derive(cte.element, "CTE")
 
@@ -362,9 +368,16 @@ def _together(a: Occurrence, b: Occurrence, equal: list[tuple[Any, Any]]) -> boo
         for left, right in equal:
             if (a.is_key(left) and b.is_key(right)) or (a.is_key(right) and b.is_key(left)):
                 return True
-    if a.placement.parent is b.placement.table and a.placement.binding:
-        return all(
-            any((a.has(x, near) and b.has(y, far)) or (a.has(y, near) and b.has(x, far)) for x, y in equal)
-            for near, far in a.placement.binding
+    return _bound(a, b, equal) or _bound(b, a, equal)
+
+
+def _bound(child: Occurrence, parent: Occurrence, equal: list[tuple[Any, Any]]) -> bool:
+    """Whether the equalities follow the declared foreign key from child to parent."""
+    if child.placement.parent is not parent.placement.table or not child.placement.binding:
+        return False
+    return all(
+        any(
+            (child.has(x, near) and parent.has(y, far)) or (child.has(y, near) and parent.has(x, far)) for x, y in equal
         )
-    return False
+        for near, far in child.placement.binding
+    )

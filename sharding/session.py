@@ -98,7 +98,10 @@ class ShardedSession(Session):
         engine = self.layout.engine(shard)
         if not read_only:
             self.enlist({shard})
-        return self._connection_for_bind(engine)
+        connection = self._connection_for_bind(engine)
+        if not read_only and self._unit is not None:
+            self._unit.handed.add(connection)
+        return connection
 
     def connection_of(self, entity: Any, key: object, *, read_only: bool = False) -> Connection:
         """The same, on the shard of a key."""
@@ -291,11 +294,12 @@ class ShardedSession(Session):
             self.layout.engine(named)  # refuses an unknown name
             return cast("str", named)
         token = options.get("identity_token") or statement._execution_options.get("identity_token")
-        load = options.get("_sa_orm_load_options")
-        if load is not None:
-            token = token or load._identity_token
-            if token is None and load._lazy_loaded_from is not None:
-                token = load._lazy_loaded_from.identity_token
+        # subqueryload keeps the options of the query that it was made from in the statement
+        for load in (options.get("_sa_orm_load_options"), statement._execution_options.get("_sa_orm_load_options")):
+            if load is not None and token is None:
+                token = load._identity_token
+                if token is None and load._lazy_loaded_from is not None:
+                    token = load._lazy_loaded_from.identity_token
         outer = top_level_token(options)
         if token is None and outer is not None:
             token = outer

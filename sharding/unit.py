@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from .errors import CrossShardWrite, PartialCommit, UnitPoisoned
@@ -28,6 +28,7 @@ class UnitOfWork(SessionTransaction):
     def __init__(self, session: ShardedSession, origin: Any) -> None:
         self.writers: set[str] = set()
         self.failure: BaseException | None = None
+        self.handed: set[Connection] = set()
         super().__init__(session, origin)
 
     def enlist(self, shards: set[str], mode: str) -> None:
@@ -51,8 +52,8 @@ class UnitOfWork(SessionTransaction):
             UnitPoisoned: a statement of this unit failed; everything was rolled back.
             PartialCommit: the branches did not end the same, or an answer was lost.
         """
-        if self.failure is not None:
-            failure = self.failure
+        failure = self.failure or self._failed_unseen()
+        if failure is not None:
             self.rollback(_to_root=True)
             raise UnitPoisoned(
                 "a statement of this unit of work failed, so all its shards were rolled back; wrap a statement that may fail"
@@ -63,6 +64,19 @@ class UnitOfWork(SessionTransaction):
                 self._prepare_impl()
             self._commit_branches()
         super().commit(_to_root=_to_root)
+
+    def _failed_unseen(self) -> BaseException | None:
+        """The error of a connection that was handed out, on which a statement failed that the session did not send.
+
+        Only PostgreSQL needs the question: it answers COMMIT of a failed transaction with a rollback and no error.
+        """
+        if self.session.layout.dialect == "postgresql" and self._state is not PREPARED:
+            for conn in self.handed:
+                try:
+                    conn.execute(text("SELECT 1"))
+                except DBAPIError as error:
+                    return error
+        return None
 
     def _commit_branches(self) -> None:
         layout = self.session.layout

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Row, inspect
+from sqlalchemy import Engine, Label, Row, inspect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import UnaryExpression
 
@@ -56,10 +56,11 @@ class MasterOracle:
                 got = [_row(row) for row in result.unique()] if _collections(statement) else [_row(row) for row in result]
         except (NotMergeable, Unroutable) as error:
             return Verdict(refused=error, rows=0)
-        order = [_bare(clause) for clause in statement._order_by_clauses]
+        order = [_bare(clause, statement) for clause in statement._order_by_clauses]
         limit, offset = self._window(statement, params)
         with Session(self._whole) as session:
             full = statement.limit(None).offset(None)
+            full._fetch_clause = None
             expected_labels = list(session.execute(statement, params or {}).keys())
             hidden = [expression.label(f"_oracle_{at}") for at, expression in enumerate(order)]
             found = session.execute(full.add_columns(*hidden) if hidden else full, params or {})
@@ -116,7 +117,9 @@ def _collections(statement: Any) -> bool:
     return bool(statement._with_options)
 
 
-def _bare(clause: Any) -> Any:
-    while isinstance(clause, UnaryExpression) or type(clause).__name__ == "_label_reference":
+def _bare(clause: Any, statement: Any) -> Any:
+    while isinstance(clause, (UnaryExpression, Label)) or type(clause).__name__.endswith("label_reference"):
         clause = clause.element
-    return getattr(clause, "element", clause) if type(clause).__name__ == "Label" else clause
+        if isinstance(clause, str):
+            clause = next(column for column in statement._raw_columns if getattr(column, "name", None) == clause)
+    return clause

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from backstay.sharding import ShardMap
+from backstay.testing.sharding import MasterOracle
+from unit.sharding.market import baskets, fill, sqlite_layout, sqlite_whole
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Iterator[ShardMap]:
+    """Four SQLite shards, empty."""
+    made = sqlite_layout(tmp_path)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[Engine]:
+    engine = sqlite_whole(tmp_path)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShardMap, Engine]]:
+    """Four shards with 60 orders of 13 households, and one database with all of them; only to read."""
+    folder = tmp_path_factory.mktemp("market")
+    shards, everything = sqlite_layout(folder), sqlite_whole(folder)
+    fill(shards, everything, *baskets())
+    yield shards, everything
+    shards.dispose()
+    everything.dispose()
+
+
+@pytest.fixture
+def oracle(filled: tuple[ShardMap, Engine]) -> MasterOracle:
+    return MasterOracle(*filled)
