@@ -27,12 +27,17 @@ def insert_once(table: Table, dialect: str, source: tuple[list[str], Any] | None
         conflict = postgresql_insert(table)
         if source is not None:
             conflict = conflict.from_select(source[0], source[1])
-        return conflict.on_conflict_do_nothing()
+        return _counted(conflict.on_conflict_do_nothing())
     if dialect == "sqlite":
         lite = sqlite_insert(table)
         if source is not None:
             lite = lite.from_select(source[0], source[1])
-        return lite.on_conflict_do_nothing()
+        return _counted(lite.on_conflict_do_nothing())
     # MariaDB, MySQL: IGNORE also turns a text that is too long into a warning, so lengths are checked before.
     plain = insert(table).prefix_with("IGNORE")
-    return plain if source is None else plain.from_select(source[0], source[1])
+    return _counted(plain if source is None else plain.from_select(source[0], source[1]))
+
+
+def _counted(statement: Insert) -> Insert:
+    # SQLAlchemy keeps the rowcount of an INSERT only on request; without it every driver but SQLite's says -1.
+    return statement.execution_options(preserve_rowcount=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from backstay.errors import Misuse
@@ -129,9 +129,10 @@ def async_engine(given: str | URL | AsyncEngine) -> AsyncEngine:
             return given
         given = given.url
     url = _url(given, _ASYNC)
-    if not url.get_dialect().is_async:
-        raise Misuse(f"{url.drivername!r} is no asyncio driver; name one in the journal's URL")
-    made = create_async_engine(url, **_options(url))
+    try:
+        made = create_async_engine(url, **_options(url))
+    except InvalidRequestError:
+        raise Misuse(f"{url.drivername!r} is no asyncio driver; name one in the journal's URL") from None
     if made.dialect.name == "sqlite":
         _durable(made.sync_engine)
     return made
