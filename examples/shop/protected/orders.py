@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from examples.shop.places import Places
 from examples.shop.protected.recording import create_barriers, layout, record_order
 from examples.shop.tables import Order
 
+log = logging.getLogger("orders")
 places = Places.load()
 transactions = TransactionManager.connect(
     places.journal,
@@ -47,7 +49,7 @@ install(app)
 
 
 @app.post("/purchases", status_code=201)
-@protect("purchase", limit="1000/second;burst=2000", store=places.limits, namespace="shop")
+@protect("purchase", limit=places.rate, store=places.limits, namespace="shop")
 @locks.guard("basket:{purchase.basket_id}", ttl=10, wait=4)
 def purchase(purchase: Purchase) -> Receipt:
     basket = {"basket_id": purchase.basket_id}
@@ -57,8 +59,8 @@ def purchase(purchase: Purchase) -> Receipt:
             tx.call("http://stock/reservations", **basket, units=purchase.units)
             tx.call("http://payments/charges", **basket, household_id=purchase.household_id, cents=purchase.cents)
             tx.call(record_order, **purchase.model_dump(mode="json"))
-    except AlreadyConfirmed:
-        pass  # a repeated request: the customer gets the same receipt
+    except AlreadyConfirmed:  # a repeated request: the customer gets the same receipt
+        log.info("basket %s was bought before", purchase.basket_id)
     return receipt
 
 

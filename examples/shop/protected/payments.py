@@ -16,7 +16,7 @@ from examples.shop.places import Places, engine
 from examples.shop.tables import Account, Charge
 
 places = Places.load()
-database = engine(places.payments)
+database = engine(places.payments, in_turn=True)
 
 
 @asynccontextmanager

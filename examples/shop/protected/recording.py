@@ -15,7 +15,7 @@ from examples.shop.tables import Order, OrderLine
 
 places = Places.load()
 layout = ShardMap.slots(
-    {f"orders-{n}": engine(url) for n, url in enumerate(places.orders)},
+    {f"orders-{n}": engine(url, in_turn=True) for n, url in enumerate(places.orders)},
     rules=[Rule(Order, key="household_id"), Rule(OrderLine, key="household_id", with_=Order)],
 )
 barrier = Barrier()

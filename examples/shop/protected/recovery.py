@@ -1,6 +1,6 @@
 """Finish, without any service running, what a shop left when it was killed as a whole.
 
-    SHOP_DATA=build/demo/protected backstay txn recover --app examples.shop.protected.recovery:manager
+SHOP_DATA=build/demo/protected backstay txn recover --app examples.shop.protected.recovery:manager
 """
 
 from __future__ import annotations

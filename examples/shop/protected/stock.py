@@ -17,7 +17,7 @@ from examples.shop.places import Places, engine
 from examples.shop.tables import Product, Reservation
 
 places = Places.load()
-database = engine(places.stock)
+database = engine(places.stock, in_turn=True)
 
 
 @asynccontextmanager

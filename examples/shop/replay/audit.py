@@ -86,7 +86,8 @@ def _orders(places: Places) -> tuple[dict[int, int], Counter[int]]:
     for url in places.orders:
         with engine(url).connect() as shard:
             placed = select(Order.basket_id, Order.cents).where(Order.state == "placed")
-            orders.update(dict(shard.execute(placed).tuples().all()))
+            for basket, cents in shard.execute(placed):
+                orders[basket] = cents
             same = (Order.household_id == OrderLine.household_id) & (Order.basket_id == OrderLine.basket_id)
             lines = select(OrderLine.product_id, OrderLine.quantity).join(Order, same).where(Order.state == "placed")
             for product, quantity in shard.execute(lines):

@@ -37,7 +37,7 @@ def plots(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str]]:
             draw(axes, outcomes)
             axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
             out = io.StringIO()
-            figure.savefig(out, format="svg", metadata={"Date": None})
+            figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
             plt.close(figure)
         svg = out.getvalue()
         yield svg[svg.index("<svg") :], caption

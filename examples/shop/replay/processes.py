@@ -37,6 +37,12 @@ class Service:
         self._process: asyncio.subprocess.Process | None = None
         self._changing = asyncio.Lock()
 
+    @property
+    def pid(self) -> int:
+        """The process id of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start the process and wait until it answers."""
         with (self._folder / f"{self.name}.log").open("ab") as log:

@@ -9,6 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from examples.shop.places import Places
+from examples.shop.replay.audit import audit
+from examples.shop.replay.journal import unfinished
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -77,12 +81,22 @@ def alive(pid: int) -> bool:
 def test_a_demo_that_was_killed_is_finished_by_one_command(tmp_path: Path) -> None:
     demo = start(tmp_path, "--only", "protected", "--baskets", "600", "--seed", "4")
     journal = tmp_path / "protected" / "journal.db"
-    wait_for("purchases under way", lambda: journal.exists() and unfinished(Places.load(tmp_path / "protected")) > 3)
+    wait_for("orders", lambda: journal.exists() and audit(Places.load(tmp_path / "protected")).orders > 20)
+    wait_for("purchases under way", lambda: unfinished(Places.load(tmp_path / "protected")) > 3)
+    services = list(children(demo.pid))
     demo.kill()
     demo.communicate()
-    wait_for("the services to end", lambda: not children_of_shop(tmp_path), seconds=10)
+    wait_for("the services to end", lambda: not any(alive(pid) for pid in services), seconds=10)
     recover = subprocess.run(
-        [sys.executable, "-m", "backstay.cli", "txn", "recover", "--app", "examples.shop.protected.recovery:manager"],
+        [
+            sys.executable,
+            "-c",
+            "from backstay.cli import main; main()",
+            "txn",
+            "recover",
+            "--app",
+            "examples.shop.protected.recovery:manager",
+        ],
         cwd=ROOT,
         env={**os.environ, "SHOP_DATA": str(tmp_path / "protected")},
         capture_output=True,

@@ -1,0 +1,29 @@
+"""The same shop on real servers: Redis for locks and limits, PostgreSQL and MariaDB for the books."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from examples.shop.places import Places
+from examples.shop.replay.data import Replay
+from examples.shop.replay.engines import places_on
+from examples.shop.replay.run import run
+from servers import External
+
+
+def test_on_real_servers_the_protected_shop_breaks_nothing(
+    tmp_path: Path, redis_url: str, postgres_server: External, mariadb_server: External
+) -> None:
+    replay = Replay(count=60, seed=5, cache=tmp_path / "baskets.jsonl")
+    make = places_on(redis_url, postgres_server.url, mariadb_server.url)
+    outcome = asyncio.run(run("protected", replay, replay.opening(), tmp_path / "protected", make, lambda n: None))
+    assert outcome.books.violations == 0, outcome.books
+    assert outcome.books.orders > 10
+    assert {service for service, _ in outcome.kills} == {"orders", "payments"}
+    places = Places.load(tmp_path / "protected")
+    assert [url.partition(":")[0] for url in (places.stock, places.payments, places.locks)] == [
+        "mysql+pymysql",
+        "postgresql+psycopg",
+        "redis",
+    ]
