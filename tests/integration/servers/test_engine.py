@@ -69,6 +69,12 @@ class Machine:
             [str(SCRIPT)], env=self.environment(**more), capture_output=True, text=True, timeout=60, check=False
         )
 
+    def wait_for_pid(self) -> None:
+        end = time.monotonic() + 10
+        while not self.pid_file.exists() or not self.pid_file.read_text():
+            assert time.monotonic() < end, "the stand-in does not start"
+            time.sleep(0.01)
+
     @property
     def starts(self) -> int:
         noted = self.folder / "starts"
@@ -134,8 +140,7 @@ def test_a_reused_pid_belongs_to_a_stranger_who_is_left_alone(machine: Machine) 
 def test_a_zombie_in_the_pid_file_is_dead(machine: Machine) -> None:
     zombie = subprocess.Popen([str(machine.tools / "dockerd")], env=machine.environment())
     try:
-        while not machine.pid_file.exists() or not machine.pid_file.read_text():
-            time.sleep(0.01)
+        machine.wait_for_pid()
         os.kill(zombie.pid, signal.SIGKILL)
         os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody collected it
         (machine.folder / "serves").unlink(missing_ok=True)
@@ -147,8 +152,7 @@ def test_a_zombie_in_the_pid_file_is_dead(machine: Machine) -> None:
 
 def test_a_daemon_that_hangs_is_replaced_after_the_wait(machine: Machine) -> None:
     hanging = subprocess.Popen([str(machine.tools / "dockerd")], env=machine.environment(STAND_IN_HANGS="1"))
-    while not machine.pid_file.exists() or not machine.pid_file.read_text():
-        time.sleep(0.01)
+    machine.wait_for_pid()
     done = machine.run()
     assert done.returncode == 0, done.stderr
     assert hanging.wait(10) == -signal.SIGTERM

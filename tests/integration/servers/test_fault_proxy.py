@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -42,6 +42,13 @@ def proxy(redis_url: str) -> Iterator[FaultProxy]:
 def through(proxy: FaultProxy, redis_url: str) -> Iterator[redis.Redis]:
     with client_of(proxy.url(redis_url)) as client:
         yield client
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not is_so():
+        assert time.monotonic() < end, "not so after 5 s"
+        time.sleep(0.005)
 
 
 def test_without_a_fault_everything_passes(proxy: FaultProxy, through: redis.Redis, direct: redis.Redis) -> None:
@@ -109,8 +116,7 @@ def test_a_match_is_found_across_two_chunks(proxy: FaultProxy, direct: redis.Red
     with socket.create_connection((proxy.host, proxy.port), timeout=5) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.sendall(command[:10])
-        while proxy.counts.requests < 1:
-            time.sleep(0.005)
+        wait_until(lambda: proxy.counts.requests == 1)
         raw.sendall(command[10:])
         with pytest.raises(ConnectionResetError):
             raw.recv(100)
@@ -147,8 +153,7 @@ def test_refuse_turns_new_connections_away_and_leaves_open_ones(
 def test_cut_resets_a_connection_in_mid_call(proxy: FaultProxy, through: redis.Redis, direct: redis.Redis) -> None:
     with socket.create_connection((proxy.host, proxy.port), timeout=5) as raw:
         raw.sendall(b"BLPOP never 0\r\n")
-        while not direct.info("clients")["blocked_clients"]:
-            time.sleep(0.005)
+        wait_until(lambda: direct.info("clients")["blocked_clients"] > 0)
         assert proxy.cut() == 1
         with pytest.raises(ConnectionResetError):
             raw.recv(100)

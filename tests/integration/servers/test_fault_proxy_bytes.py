@@ -10,7 +10,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -73,10 +73,10 @@ def read_to_the_end(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def wait_for(what: str, upstream: Upstream, value: object) -> None:
+def wait_until(is_so: Callable[[], bool]) -> None:
     end = time.monotonic() + 5
-    while getattr(upstream, what) != value:
-        assert time.monotonic() < end, f"{what} is {getattr(upstream, what)!r}, not {value!r}"
+    while not is_so():
+        assert time.monotonic() < end, "not so after 5 s"
         time.sleep(0.002)
 
 
@@ -142,11 +142,9 @@ def test_a_connection_with_a_hole_carries_nothing_more_and_is_reset_by_heal(
     proxy.drop_requests(times=1, cut=False)
     with connect(proxy) as holed, connect(proxy) as whole:
         holed.sendall(b"lost")
-        while proxy.counts.lost_requests < 1:
-            time.sleep(0.002)
+        wait_until(lambda: proxy.counts.lost_requests == 1)
         holed.sendall(b"after the hole")
-        while proxy.counts.lost_requests < 2:
-            time.sleep(0.002)
+        wait_until(lambda: proxy.counts.lost_requests == 2)
         whole.sendall(b"whole")
         assert whole.recv(100) == b"whole"
         proxy.heal()
@@ -164,7 +162,7 @@ def test_cut_resets_both_sides(proxy: FaultProxy, upstream: Upstream) -> None:
         assert proxy.cut() == 1
         with pytest.raises(ConnectionResetError):
             connection.recv(100)
-    wait_for("resets", upstream, 1)
+    wait_until(lambda: upstream.resets == 1)
     assert proxy.cut() == 0
 
 

@@ -65,6 +65,11 @@ def get_zookeeper(url: str) -> int:
     return value
 
 
+# Named here so that collection sees which images must be there; a cold build takes longer than a test may.
+ALL_PARTS = pytest.mark.usefixtures("own_redis", "own_postgres", "own_mariadb", "own_zookeeper")
+
+
+@ALL_PARTS
 @pytest.mark.parametrize(
     ("part", "put", "get"),
     [
