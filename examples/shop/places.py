@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, event
 
-__all__ = ["SHARDS", "Places", "engine"]
+__all__ = ["SHARDS", "Places", "engine", "opened", "switches_url"]
 
 SHARDS = 4
 
@@ -64,6 +66,16 @@ class Places:
 def switches_url(folder: Path) -> str:
     """The switch file of a shop."""
     return f"file://{folder.absolute() / 'switches.toml'}"
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Engine]:
+    """An engine for the length of a block."""
+    made = engine(url)
+    try:
+        yield made
+    finally:
+        made.dispose()
 
 
 def engine(url: str, *, in_turn: bool = False) -> Engine:

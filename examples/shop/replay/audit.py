@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from examples.shop.places import Places, engine
+from examples.shop.places import Places, opened
 from examples.shop.tables import Account, Charge, Order, OrderLine, Product, Reservation
 
 from .journal import unfinished
@@ -84,7 +84,7 @@ def _orders(places: Places) -> tuple[dict[int, int], Counter[int]]:
     orders = dict[int, int]()
     sold = Counter[int]()
     for url in places.orders:
-        with engine(url).connect() as shard:
+        with opened(url) as database, database.connect() as shard:
             placed = select(Order.basket_id, Order.cents).where(Order.state == "placed")
             for basket, cents in shard.execute(placed):
                 orders[basket] = cents
@@ -98,7 +98,7 @@ def _orders(places: Places) -> tuple[dict[int, int], Counter[int]]:
 def _stock(places: Places) -> tuple[dict[int, int], dict[int, int], set[int], Counter[int]]:
     """Opening and present units by product, the baskets with a live reservation, units they hold by product."""
     opening, on_hand, reserved, taken = dict[int, int](), dict[int, int](), set[int](), Counter[int]()
-    with engine(places.stock).connect() as stock:
+    with opened(places.stock) as database, database.connect() as stock:
         for product, first, now in stock.execute(select(Product.product_id, Product.opening, Product.on_hand)):
             opening[product], on_hand[product] = first, now
         live = select(Reservation.basket_id, Reservation.units).where(Reservation.state.in_(LIVE_RESERVATIONS))
@@ -112,7 +112,7 @@ def _payments(places: Places) -> tuple[dict[int, list[int]], int]:
     """The live charges of each basket, and how many accounts do not show what their charges say."""
     charged = defaultdict[int, list[int]](list)
     spent = Counter[int]()
-    with engine(places.payments).connect() as payments:
+    with opened(places.payments) as database, database.connect() as payments:
         live = select(Charge.basket_id, Charge.household_id, Charge.cents).where(Charge.state.in_(LIVE_CHARGES))
         for basket, household, cents in payments.execute(live):
             charged[basket].append(cents)

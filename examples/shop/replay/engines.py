@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,19 +22,27 @@ def on_servers() -> Iterator[MakePlaces]:
     import servers
 
     with servers.running("redis", "postgres", "mariadb") as addresses:
-        yield places_on(addresses["redis"], addresses["postgres"], addresses["mariadb"])
+
+        def make(folder: Path, stock_service: str, payments_service: str) -> Places:
+            prefix = f"shop_{folder.name}_{secrets.token_hex(3)}"
+            names = [*(f"orders_{n}" for n in range(SHARDS)), "payments", "journal"]
+            postgres = [_database(addresses["postgres"], f"{prefix}_{name}") for name in names]
+            mariadb = _database(addresses["mariadb"], f"{prefix}_stock")
+            return places_on(addresses["redis"], postgres, mariadb)(folder, stock_service, payments_service)
+
+        yield make
 
 
-def places_on(redis: str, postgres: str, mariadb: str) -> MakePlaces:
-    """Places for each shop in fresh databases of the servers at these addresses."""
+def places_on(redis: str, postgres: Sequence[str], mariadb: str) -> MakePlaces:
+    """Places of one shop in these empty databases: six of PostgreSQL, one of MariaDB."""
+    *orders, payments, journal = postgres
 
     def make(folder: Path, stock_service: str, payments_service: str) -> Places:
-        prefix = f"shop_{folder.name}_{secrets.token_hex(3)}"
         return Places(
-            orders=tuple(_database(postgres, f"{prefix}_orders_{n}") for n in range(SHARDS)),
-            stock=_database(mariadb, f"{prefix}_stock"),
-            payments=_database(postgres, f"{prefix}_payments"),
-            journal=_database(postgres, f"{prefix}_journal"),
+            orders=tuple(orders),
+            stock=mariadb,
+            payments=payments,
+            journal=journal,
             locks=redis,
             limits=redis,
             switches=switches_url(folder),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from examples.shop.places import Places, engine
+from examples.shop.places import Places, opened
 from examples.shop.tables import Account, OrdersBase, PaymentsBase, Product, StockBase
 
 from .data import Opening
@@ -17,18 +17,18 @@ __all__ = ["open_shop"]
 def open_shop(places: Places, opening: Opening, folder: Path) -> None:
     """Create and fill the databases, which must be empty, and write the switch file."""
     for url in places.orders:
-        OrdersBase.metadata.create_all(engine(url))
+        with opened(url) as database:
+            OrdersBase.metadata.create_all(database)
     shelf = [{"product_id": p, "opening": n, "on_hand": n} for p, n in sorted(opening.stock.items())]
     accounts = [{"household_id": h, "opening": c, "balance": c} for h, c in sorted(opening.balances.items())]
     for url, base, table, rows in (
         (places.stock, StockBase, Product, shelf),
         (places.payments, PaymentsBase, Account, accounts),
     ):
-        database = engine(url)
-        base.metadata.create_all(database)
-        with database.begin() as connection:
-            connection.execute(insert(table), rows)
-        database.dispose()
+        with opened(url) as database:
+            base.metadata.create_all(database)
+            with database.begin() as connection:
+                connection.execute(insert(table), rows)
     set_catalogue(folder, live=True)
 
 

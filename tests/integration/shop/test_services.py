@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from examples.shop.places import Places, engine
+from examples.shop.places import Places, opened
 from examples.shop.replay.audit import audit
 from examples.shop.replay.journal import unfinished
 from examples.shop.replay.opening import set_catalogue
@@ -29,12 +29,12 @@ def basket(basket_id: int = 1, *, household_id: int = 7, quantity: int = 1, cent
 
 
 def on_hand(places: Places) -> int:
-    with engine(places.stock).connect() as connection:
+    with opened(places.stock) as database, database.connect() as connection:
         return connection.scalars(select(Product.on_hand).where(Product.product_id == 1)).one()
 
 
 def charges(places: Places) -> int:
-    with engine(places.payments).connect() as connection:
+    with opened(places.payments) as database, database.connect() as connection:
         return connection.scalars(select(func.count(Charge.id))).one()
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, text, update
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from examples.shop.places import Places, engine
+from examples.shop.places import Places, opened
 from examples.shop.replay.audit import Books, audit
 from examples.shop.replay.data import Opening
 from examples.shop.replay.opening import open_shop
@@ -33,18 +33,18 @@ def places(tmp_path: Path) -> Places:
 
 
 def put(url: str, row: DeclarativeBase) -> None:
-    with Session(engine(url)) as session, session.begin():
+    with opened(url) as database, Session(database) as session, session.begin():
         session.add(row)
 
 
 def shelf(places: Places, units: int) -> None:
-    with engine(places.stock).begin() as connection:
+    with opened(places.stock) as database, database.begin() as connection:
         changed = update(Product).where(Product.product_id == PRODUCT)
         connection.execute(changed.values(on_hand=Product.on_hand + units))
 
 
 def account(places: Places, cents: int) -> None:
-    with engine(places.payments).begin() as connection:
+    with opened(places.payments) as database, database.begin() as connection:
         changed = update(Account).where(Account.household_id == HOUSE)
         connection.execute(changed.values(balance=Account.balance + cents))
 
@@ -54,17 +54,17 @@ def oversell(places: Places) -> None:
 
 
 def lose_the_order(places: Places) -> None:
-    with engine(places.orders[2]).begin() as connection:
+    with opened(places.orders[2]) as database, database.begin() as connection:
         connection.execute(delete(Order))
 
 
 def leave_the_order_pending(places: Places) -> None:
-    with engine(places.orders[2]).begin() as connection:
+    with opened(places.orders[2]) as database, database.begin() as connection:
         connection.execute(update(Order).values(state="pending"))
 
 
 def refund(places: Places) -> None:
-    with engine(places.payments).begin() as connection:
+    with opened(places.payments) as database, database.begin() as connection:
         connection.execute(update(Charge).values(state="refunded"))
     account(places, 500)
 
@@ -133,7 +133,7 @@ def test_each_harm_is_found_and_nothing_else(
 
 
 def test_a_transaction_that_the_journal_lists_is_a_violation(places: Places) -> None:
-    with engine(places.journal).begin() as journal:
+    with opened(places.journal) as database, database.begin() as journal:
         journal.execute(text("CREATE TABLE backstay_txn_transaction (state VARCHAR)"))
         for state in ("trying", "confirmed", "cancelling", "cancelled"):
             journal.execute(text("INSERT INTO backstay_txn_transaction VALUES (:state)"), {"state": state})
