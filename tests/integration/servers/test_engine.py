@@ -129,12 +129,14 @@ def test_it_recovers_from_a_killed_daemon(machine: Machine) -> None:
 
 def test_a_reused_pid_belongs_to_a_stranger_who_is_left_alone(machine: Machine) -> None:
     with subprocess.Popen(["sleep", "60"]) as stranger:
-        machine.pid_file.write_text(str(stranger.pid))
-        done = machine.run()
-        assert done.returncode == 0, done.stderr
-        assert machine.starts == 1
-        assert stranger.poll() is None
-        stranger.kill()
+        try:
+            machine.pid_file.write_text(str(stranger.pid))
+            done = machine.run()
+            assert done.returncode == 0, done.stderr
+            assert machine.starts == 1
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_a_zombie_in_the_pid_file_is_dead(machine: Machine) -> None:
