@@ -85,6 +85,10 @@ class Connection:
         """Close the socket."""
         self._socket.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_socket"):  # it was opened
+            self._socket.close()
+
 
 class Pool:
     """Connections at rest, at most `size` of them in all.
