@@ -170,7 +170,7 @@ class Locks:
         return f"<{type(self).__name__} {self._namespace!r} at {self._protocol.backend.label}>"
 
     def forked(self) -> None:
-        """Run in a forked child: its connections are its own."""
+        """Run in a forked child: what belongs to the parent is dropped."""
         self._protocol.backend.forked()
 
 
@@ -312,7 +312,7 @@ class AsyncLocks:
         return f"<{type(self).__name__} {self._namespace!r} at {self._source.kind}>"
 
     def forked(self) -> None:
-        """Run in a forked child: the parent's loops do not run here."""
+        """Run in a forked child: what belongs to the parent is dropped."""
         self._protocols = weakref.WeakKeyDictionary()
 
 

@@ -8,7 +8,7 @@ from types import CodeType
 
 from backstay.blocking import drive
 
-from .lease import HELD, LOST, Grant
+from .lease import LOST, Grant
 from .loss import AsyncLoss, Loss
 from .options import Duration, seconds, terms
 from .protocol import MutexProtocol
@@ -76,7 +76,9 @@ class Held:
     def __del__(self) -> None:
         grant: Grant | None = getattr(self, "_grant", None)
         # No mutex here: the collector may run this in the midst of a line that holds it.
-        if grant is not None and grant.state is HELD and grant.move(LOST, "abandoned"):
+        if grant is None or not grant.valid(self._protocol.runtime.now()):
+            return
+        if grant.move(LOST, "abandoned"):
             code, line = self._site
             warnings.warn(
                 f"lock {grant.name!r}, acquired at {code.co_filename}:{line}, was dropped without a release; "

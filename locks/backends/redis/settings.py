@@ -31,6 +31,11 @@ _KEPT = frozenset(
     | {"ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "ssl_check_hostname", "ssl_min_version"}
     | {"ssl_ciphers", "ssl_password", "ssl_include_verify_flags", "ssl_exclude_verify_flags"}
 )
+_KNOWN = frozenset(
+    {"socket_timeout", "decode_responses", "protocol", "health_check_interval", "retry_on_timeout", "max_connections"}
+    | {"encoding", "encoding_errors"}
+)
+"""Options of a URL that mean something to a client and nothing here, except for the first."""
 _OURS: Mapping[str, Any] = {
     "decode_responses": False,  # owners are compared as bytes (R12)
     "protocol": 2,  # pushes of protocol 3 are formatted and logged by the driver, message by message
@@ -84,6 +89,11 @@ def of_url(url: Url, answer_within: float | None) -> Settings:
     Raises:
         Misuse: redis-py cannot read it.
     """
+    unknown = sorted(set(url.query) - _KEPT - _KNOWN)
+    if unknown:
+        raise Misuse(f"{str(url)!r}: a Redis URL has no option {unknown[0]!r}; known: {', '.join(sorted(_KEPT))}")
+    if url.scheme != "unix" and url.path.strip("/"):
+        _database(url.path.strip("/"))  # redis-py takes database 0 where it cannot read the number
     try:
         client = redis.Redis.from_url(url.raw)
         return _of_pool(client.connection_pool, str(url), answer_within, timeout_given="socket_timeout" in url.query)

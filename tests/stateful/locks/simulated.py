@@ -250,6 +250,9 @@ def simulate(
 
     world.invariant(one_holder)
     world.invariant(fences_rise)
+    if not faults:
+        world.invariant(lambda: no_idle_lock(server))
+        ttl = 30.0  # an expiry may not heal what a missed wake-up broke
     for client in everybody:
         wait = 10.0 if not faults else world.random.choice((0.05, 0.5, 5.0))
         renew = not faults or world.random.random() < 0.7
@@ -261,6 +264,12 @@ def simulate(
         world.at(chance(0.0, 2.0), lambda: server.host.stall(chance(0.1, 1.5)))
     world.run(settle=90.0)
     return world, server, everybody
+
+
+def no_idle_lock(server: Server) -> None:
+    """Without faults a lock that somebody queues for is never idle: giving back hands it over in the same step."""
+    if server.redis.live(STEM + "queue"):
+        assert server.owner, "the lock is idle and somebody waits for it"
 
 
 def trouble(world: World, client: Client, task: Any) -> None:
