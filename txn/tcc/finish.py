@@ -137,12 +137,20 @@ class Finisher:
             updates.append(update)
             if update.event is None:
                 left.append(replace(record, attempts=attempts))
-        delay = math.inf
+        # Nothing left, and yet not ended: either only dead branches keep it open, or the journal knows of more
+        # branches than this process, and the next look at it will show them.
+        delay = math.inf if self._any_dead(records, updates) else 0.0
         if left:
             most = max(record.attempts for record in left)
             delay = self._settings.backoff.delay(most, self._runtime.uniform)
         settled = await self._journal.settle(gtrid, updates, delay)
         return settled or state, left, delay
+
+    @staticmethod
+    def _any_dead(records: list[BranchRecord], updates: list[BranchUpdate]) -> bool:
+        return any(record.state is BranchState.DEAD for record in records) or any(
+            update.event is BranchEvent.SPENT for update in updates
+        )
 
     def _request(self, gtrid: str, phase: Phase, record: BranchRecord) -> Callable[[], Coroutine[Any, Any, Reply]]:
         async def send() -> Reply:

@@ -129,7 +129,10 @@ class Coordinator:
         if left <= 0:
             raise TransactionCancelled(f"transaction {work.gtrid} missed its deadline of {work.deadline} s")
         unlogged, first = list(work.unlogged), not work.opened
-        work.opened = True  # from here on the journal may know it, whatever is answered
+        # From here on the journal may know them, whatever it answers; no try has been sent yet.
+        work.opened = True
+        work.branches.extend(records)
+        work.unsent.update(record.id for record in records)
         try:
             if first:
                 logged = await self._journal.open(work.lease, work.gtrid, work.key, left, records)
@@ -138,7 +141,7 @@ class Coordinator:
         except JournalUnanswered as error:
             raise Unavailable(f"transaction {work.gtrid} is not begun, no try was sent: {error}") from error
         if logged:
-            work.branches.extend(records)
+            work.unsent.difference_update(record.id for record in records)
             del work.unlogged[: len(unlogged)]
             return
         if first and work.key is not None:
