@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from fastapi import FastAPI
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.orm import Session
 
-from backstay.fastapi import install
-from backstay.txn import Barrier, Branch, Participant, TryRefused
+from backstay.txn import Branch, Participant, TryRefused
 from backstay.txn.fastapi import router
 from examples.shop.contract import Catalogue, Item, Units
 from examples.shop.places import Places, engine
@@ -18,38 +14,33 @@ from examples.shop.tables import Product, Reservation
 
 places = Places.load()
 database = engine(places.stock, in_turn=True)
+app = FastAPI(title="stock")
 
 
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    Barrier.create(database)
-    yield
-
-
-app = FastAPI(title="stock", lifespan=lifespan)
-install(app)
-
-
-def reserve(session: Session, branch: Branch, basket_id: int, units: Units) -> None:
+def reserve(stock: Connection, branch: Branch, basket_id: int, units: Units) -> None:
     for product_id, quantity in units.items():
         enough = update(Product).where(Product.product_id == int(product_id), Product.on_hand >= quantity)
-        if session.execute(enough.values(on_hand=Product.on_hand - quantity)).rowcount == 0:
+        if stock.execute(enough.values(on_hand=Product.on_hand - quantity)).rowcount == 0:
             raise TryRefused(f"product {product_id} is sold out")
-    session.add(Reservation(basket_id=basket_id, units=units, state="held"))
+    stock.execute(insert(Reservation).values(basket_id=basket_id, units=units, state="held"))
 
 
-def sell(session: Session, branch: Branch, basket_id: int, units: Units) -> None:
-    session.get_one(Reservation, basket_id).state = "sold"
+def sell(stock: Connection, branch: Branch, basket_id: int, units: Units) -> None:
+    change_state(stock, basket_id, "sold")
 
 
-def release(session: Session, branch: Branch, basket_id: int, units: Units) -> None:
+def release(stock: Connection, branch: Branch, basket_id: int, units: Units) -> None:
     for product_id, quantity in units.items():
         back = update(Product).where(Product.product_id == int(product_id))
-        session.execute(back.values(on_hand=Product.on_hand + quantity))
-    session.get_one(Reservation, basket_id).state = "released"
+        stock.execute(back.values(on_hand=Product.on_hand + quantity))
+    change_state(stock, basket_id, "released")
 
 
-reservations = Participant("reservations", sessionmaker(database), try_=reserve, confirm=sell, cancel=release)
+def change_state(stock: Connection, basket_id: int, state: str) -> None:
+    stock.execute(update(Reservation).where(Reservation.basket_id == basket_id).values(state=state))
+
+
+reservations = Participant("reservations", database, try_=reserve, confirm=sell, cancel=release)
 app.include_router(router(reservations), prefix="/reservations")
 
 

@@ -20,9 +20,11 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
-__all__ = ["BASKETS", "Basket", "Opening", "Replay"]
+__all__ = ["BASKETS", "CACHE", "Basket", "Opening", "Replay"]
 
 BASKETS = 155_848
+CACHE = Path(__file__).resolve().parents[3] / "build" / "baskets-1.jsonl"
+"""The 1 is the version of the format."""
 FUEL_FROM = 200
 """Quantities from here on are fuel; the largest other quantity in the data is 144."""
 COLUMNS = ["transaction_timestamp", "basket_id", "household_id", "product_id", "quantity", "sales_value"]

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from examples.shop.places import Places
 
-from .data import Replay
+from .data import CACHE, Replay
 from .report import change_size, write_report
 from .run import MakePlaces, Outcome, Shop, run
 from .table import result_table
@@ -34,7 +34,7 @@ class Demo:
     async def run(self) -> bool:
         """Run it; False where the protected shop broke a promise."""
         console = Console()
-        replay = Replay(count=self.baskets, seed=self.seed, cache=self.out / "baskets-1.jsonl")
+        replay = Replay(count=self.baskets, seed=self.seed, cache=CACHE)
         about = f"{self.baskets:,} real grocery baskets, 32 at a time, seed {self.seed}, {self.engines} engines"
         with ExitStack() as stack:
             make_places = self._engines(console, stack)
