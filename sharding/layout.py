@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import RelationshipProperty
 
-from backstay.errors import Misuse
+from backstay.errors import MissingExtra, Misuse
 from backstay.url import mask
 
 from .pace import Pace
@@ -21,6 +21,8 @@ from .rules import Broadcast, Placement, Rule, colocated, place, table_of
 from .slots import Key, slot
 
 __all__ = ["ShardMap"]
+
+_EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "aiosqlite": "sqlite-async"}
 
 Database = Engine | AsyncEngine | URL | str
 
@@ -200,8 +202,13 @@ def _engine(name: str, database: Database) -> Engine | AsyncEngine:
     try:
         url = make_url(database)
         return create_async_engine(url) if url.get_dialect().is_async else create_engine(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # a port that is no number is a plain ValueError
         raise Misuse(f"shard {name!r}: {mask(str(database))!r} is no database URL or engine: {mask(str(error))}") from None
+    except ImportError as error:
+        extra = _EXTRAS.get((error.name or "").lower())
+        if extra is None:
+            raise
+        raise MissingExtra(f"shard {name!r} needs {error.name!r}; pip install 'backstay[{extra}]'") from error
 
 
 def _owners(names: tuple[str, ...], slots: int, owners: Mapping[str, Sequence[range]] | None) -> tuple[int, ...]:

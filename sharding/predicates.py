@@ -15,9 +15,11 @@ from typing import Any, Final
 from sqlalchemy import BindParameter
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import (
+    AsBoolean,
     BinaryExpression,
     BooleanClauseList,
     ClauseList,
+    ExpressionClauseList,
     False_,
     Grouping,
     Null,
@@ -37,6 +39,7 @@ Read = Callable[[Any], Any]
 Locate = Callable[[BindParameter[Any]], Any]
 
 _MAX_TERMS: Final = 64
+_LISTS: Final = (ClauseList, ExpressionClauseList)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,8 @@ class _Walk:
             return Everything() if negated else Nothing()
         if isinstance(clause, Grouping):
             return self.node(clause.element, negated=negated)
+        if isinstance(clause, AsBoolean):
+            return self.node(clause.element, negated=negated != (clause.operator is operators.is_false))
         if isinstance(clause, UnaryExpression) and clause.operator is operators.inv:
             return self.node(clause.element, negated=not negated)
         if isinstance(clause, BooleanClauseList):
@@ -232,7 +237,7 @@ class _Walk:
             operator, left, right = _MIRROR[operator], right, left
         if operator is operators.is_ and isinstance(right, Null):
             return Everything() if self._nullable else Nothing()
-        if operator is operators.between_op and isinstance(right, ClauseList) and len(right.clauses) == 2:
+        if operator is operators.between_op and isinstance(right, _LISTS) and len(right.clauses) == 2:
             low, high = (self._source(end) for end in right.clauses)
             if low is None or high is None:
                 return Everything()
@@ -257,7 +262,7 @@ class _Walk:
         if isinstance(right, BindParameter):
             source = self._source(right)
             return Everything() if source is None or not right.expanding else Member(source, at)
-        if isinstance(right, ClauseList) and at is None:
+        if isinstance(right, _LISTS) and at is None:
             sources = [self._source(part) for part in right.clauses if not isinstance(part, Null)]
             if any(source is None for source in sources) or len(sources) > _MAX_TERMS:
                 return Everything()

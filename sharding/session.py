@@ -150,8 +150,11 @@ class ShardedSession(Session):
         """The connection for one object of a flush."""
         if instance is None:
             return self._connection_for_bind(self.get_bind())
-        shard = shard_of_state(self, inspect(instance))
-        self.enlist({shard})
+        state = inspect(instance)
+        shard = shard_of_state(self, state)
+        # A flush also asks for objects that were assigned the value they had, and then writes nothing.
+        if state.key is None or instance in self.deleted or self.is_modified(instance):
+            self.enlist({shard})
         return self._connection_for_bind(self.layout.engine(shard))
 
     def _autobegin_t(self, begin: bool = False) -> Any:
@@ -210,6 +213,12 @@ class ShardedSession(Session):
 
     def _shares_shard(self, near: Mapper[Any], far: Mapper[Any]) -> bool:
         return all(self.layout.stays(prop) for prop in near.relationships if prop.mapper is far)
+
+    def bulk_save_objects(self, *_: Any, **__: Any) -> None:
+        """Refused: SQLAlchemy's bulk methods take one connection for all rows."""
+        raise Unroutable("bulk_* methods cannot be routed", cure="execute(insert(X), rows) is as fast and is split by shard")
+
+    bulk_insert_mappings = bulk_update_mappings = bulk_save_objects
 
     # --- execute ---------------------------------------------------------------------------------
 

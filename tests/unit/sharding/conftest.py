@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,13 +9,23 @@ from sqlalchemy import Engine
 
 from backstay.sharding import ShardMap
 from backstay.testing.sharding import MasterOracle
-from unit.sharding.market import baskets, fill, sqlite_layout, sqlite_whole
+from unit.sharding.market import baskets, fill, layout_of, sqlite_layout, sqlite_whole
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four databases with empty tables, to copy: making tables syncs the disk many times."""
+    folder = tmp_path_factory.mktemp("template")
+    sqlite_layout(folder).dispose()
+    return folder
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Iterator[ShardMap]:
+def layout(template: Path, tmp_path: Path) -> Iterator[ShardMap]:
     """Four SQLite shards, empty."""
-    made = sqlite_layout(tmp_path)
+    for database in template.iterdir():
+        shutil.copy(database, tmp_path)
+    made = layout_of({f"s{at}": f"sqlite:///{tmp_path}/s{at}.db" for at in range(4)})
     yield made
     made.dispose()
 
