@@ -91,23 +91,45 @@ class UnitOfWork(SessionTransaction):
             try:
                 branches[conn][1].commit()
             except BaseException as error:
-                self._give_up(names[conn], [branches[rest][1] for rest in waiting], committed, error)
+                for rest in waiting:
+                    branches[rest][1].rollback()
+                    self._end(rest)
+                # SQLAlchemy lets go of the transaction, the database may not have (SQLite keeps it open): end the connection.
+                conn.invalidate(error)
+                self._end(conn)
+                self._report(names[conn], committed, error)
                 raise
-            _, transaction, _, autoclose = branches[conn]
-            done = (conn, transaction, False, autoclose)  # the base class commits what is left to it: nothing
-            self._connections[conn] = self._connections[conn.engine] = done
+            self._end(conn)
             if names[conn] in self.writers:
                 committed.append(names[conn])
 
-    def _give_up(self, shard: str, rest: list[Any], committed: list[str], error: BaseException) -> None:
-        for transaction in rest:
-            transaction.rollback()
+    def _end(self, conn: Connection) -> None:
+        """Leave nothing of a branch to the base class but giving its connection back."""
+        ended: Any = (conn, _ENDED, False, self._connections[conn][3])
+        self._connections[conn] = self._connections[conn.engine] = ended
+
+    def _report(self, shard: str, committed: list[str], error: BaseException) -> None:
         # Without an answer from the server nobody knows; with one, COMMIT has failed and the branch is gone.
         lost = not isinstance(error, DBAPIError) or error.connection_invalidated
         unknown = [shard] if lost and shard in self.writers else []
-        if not committed and not unknown:
-            return
-        rolled_back = sorted(self.writers - set(committed) - set(unknown))
-        raise PartialCommit(
-            committed=committed, rolled_back=rolled_back, unknown=unknown, errors={shard: error}
-        ) from error
+        if committed or unknown:
+            raise PartialCommit(
+                committed=committed,
+                rolled_back=sorted(self.writers - set(committed) - set(unknown)),
+                unknown=unknown,
+                errors={shard: error},
+            ) from error
+
+
+class _Ended:
+    """Stands where a transaction was that has been committed or rolled back."""
+
+    is_active = False
+
+    def commit(self) -> None:
+        """Nothing is left to do."""
+
+    rollback = close = commit
+
+
+_ENDED = _Ended()
