@@ -6,6 +6,8 @@ import os
 import weakref
 from typing import Protocol
 
+import backstay.telemetry  # noqa: F401  # hooks run in the order of imports: its list is emptied before threads start again
+
 __all__ = ["Renewable", "renew_in_child"]
 
 
@@ -17,16 +19,22 @@ class Renewable(Protocol):
         ...
 
 
-_known: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_first: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_last: weakref.WeakSet[Renewable] = weakref.WeakSet()
 
 
-def renew_in_child(subject: Renewable) -> None:
-    """Have `subject.renew()` called in every child forked from now on, as long as it lives."""
-    _known.add(subject)
+def renew_in_child(subject: Renewable, *, last: bool = False) -> None:
+    """Have `subject.renew()` called in every child forked from now on, as long as it lives.
+
+    Args:
+        subject: what to renew.
+        last: after all others: for what starts threads, which use the others' locks at once.
+    """
+    (_last if last else _first).add(subject)
 
 
 def _renew_all() -> None:
-    for subject in tuple(_known):
+    for subject in (*_first, *_last):
         subject.renew()
 
 

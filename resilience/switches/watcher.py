@@ -39,7 +39,7 @@ class _Watcher:
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        renew_in_child(self)
+        renew_in_child(self, last=True)
 
     def add(self, watched: Watched) -> None:
         with self._lock:
