@@ -74,7 +74,7 @@ def test_a_lost_reply_of_incr_leaves_1_on_the_server(
 def test_a_lost_reply_without_a_cut_is_a_silence_that_the_client_must_time_out(
     proxy: FaultProxy, redis_url: str, direct: redis.Redis
 ) -> None:
-    with client_of(proxy.url(redis_url), timeout=0.2) as through:
+    with client_of(proxy.url(redis_url), timeout=1.0) as through:
         through.ping()
         proxy.drop_replies(cut=False)
         with pytest.raises(redis.TimeoutError):
@@ -134,13 +134,19 @@ def test_a_match_is_found_across_two_chunks(proxy: FaultProxy, direct: redis.Red
 def test_delay_adds_to_each_direction(proxy: FaultProxy, through: redis.Redis) -> None:
     through.ping()
     proxy.delay(requests=0.05, replies=0.1)
-    start = time.monotonic()
-    through.ping()
-    assert 0.15 <= time.monotonic() - start < 2
+    assert quickest_ping(through, 2) >= 0.15
     proxy.heal()
-    start = time.monotonic()
-    through.ping()
-    assert time.monotonic() - start < 0.1
+    assert quickest_ping(through, 50) < 0.1
+
+
+def quickest_ping(client: redis.Redis, tries: int) -> float:
+    """Seconds; the least of some tries, since a busy machine adds to any one of them."""
+    seconds: list[float] = []
+    for _ in range(tries):
+        start = time.monotonic()
+        client.ping()
+        seconds.append(time.monotonic() - start)
+    return min(seconds)
 
 
 def test_refuse_turns_new_connections_away_and_leaves_open_ones(

@@ -96,7 +96,7 @@ def test_kill_and_start_keep_the_port_and_the_data(
 
 def test_pause_is_silence_and_unpause_goes_on(own_redis: Callable[[], Server]) -> None:
     server = own_redis()
-    with redis_client(server.url, timeout=0.2) as client:
+    with redis_client(server.url, timeout=1.0) as client:
         client.set("n", 1)
         server.pause()
         with pytest.raises(redis.TimeoutError):

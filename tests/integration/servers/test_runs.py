@@ -19,6 +19,9 @@ from servers import PARTS, Run
 if TYPE_CHECKING:
     from servers.server import Server
 
+# Each test here starts a whole pytest, which takes its time on a busy machine.
+pytestmark = pytest.mark.timeout(240)
+
 ROOT = Path(__file__).resolve().parents[3]
 
 NOTES_THE_SERVER = """
@@ -60,7 +63,7 @@ def notes(
     return [json.loads(file.read_text()) for file in files]
 
 
-def wait_until(is_so: Callable[[], bool], limit: float = 30.0) -> None:
+def wait_until(is_so: Callable[[], bool], limit: float = 90.0) -> None:
     end = time.monotonic() + limit
     while not is_so():
         assert time.monotonic() < end, f"not so after {limit:g} s"
@@ -74,7 +77,7 @@ def containers_of(run: str) -> list[str]:
 
 def test_two_workers_share_one_server_and_nothing_is_left_afterwards(tmp_path: Path) -> None:
     inner = start_pytest(tmp_path, NOTES_THE_SERVER, "-n", "2", "--dist", "each")
-    output, _ = inner.communicate(timeout=60)
+    output, _ = inner.communicate(timeout=120)
     assert inner.returncode == 0, output
     first, second = notes(tmp_path, ("gw0", "gw1"))
     assert first == second
@@ -155,14 +158,14 @@ def test_a_variable_points_the_fixtures_at_a_running_server_and_no_engine_is_nee
     server = own_redis()
     server.run("redis-cli", "set", "there", "1")
     inner = start_pytest(tmp_path, USES_THE_VARIABLE, BACKSTAY_TEST_REDIS_URL=server.url, DOCKER_HOST=NO_ENGINE)
-    output, _ = inner.communicate(timeout=60)
+    output, _ = inner.communicate(timeout=120)
     assert inner.returncode == 0, output
     assert "1 passed" in output
 
 
 def test_a_server_that_cannot_start_is_an_error_and_never_a_skip(tmp_path: Path) -> None:
     inner = start_pytest(tmp_path, NOTES_THE_SERVER, DOCKER_HOST=NO_ENGINE)
-    output, _ = inner.communicate(timeout=60)
+    output, _ = inner.communicate(timeout=120)
     assert inner.returncode == 1, output
     assert "1 error" in output
     assert "skipped" not in output
