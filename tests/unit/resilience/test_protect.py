@@ -165,7 +165,7 @@ def test_AS3_the_fallback_hides_nothing_else(colour: str, name: str, raised: Bas
 
 def test_AS3_a_cancellation_passes_and_is_counted_as_one(name: str) -> None:
     async def work() -> None:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     async def main() -> None:
         task = asyncio.ensure_future(protect(name, limit=SLOW, fallback="static")(work)())
