@@ -54,6 +54,13 @@ def start_pytest(folder: Path, test: str, *options: str, **environment: str) -> 
     )
 
 
+def kill(inner: subprocess.Popen[str]) -> None:
+    inner.kill()
+    inner.wait()
+    assert inner.stdout is not None
+    inner.stdout.close()  # its workers, who hold the other end, go a few seconds later
+
+
 def notes(
     folder: Path, workers: tuple[str, ...], inner: subprocess.Popen[str] | None = None
 ) -> list[Mapping[str, str]]:
@@ -91,8 +98,7 @@ def test_a_killed_run_leaves_no_container(tmp_path: Path, workers: tuple[str, ..
     inner = start_pytest(tmp_path, STAYS, *options)
     run = notes(tmp_path, workers, inner)[0]["run"]
     assert len(containers_of(run)) == 1
-    inner.kill()
-    inner.communicate()
+    kill(inner)
     wait_until(lambda: containers_of(run) == [] and not Path(run).exists())
 
 
@@ -100,8 +106,7 @@ def test_the_next_run_removes_what_a_killed_run_and_its_killed_watchdog_left(tmp
     inner = start_pytest(tmp_path, STAYS)
     run = notes(tmp_path, ("alone",), inner)[0]["run"]
     os.kill(watchdog_of(run), signal.SIGKILL)
-    inner.kill()
-    inner.communicate()
+    kill(inner)
     assert len(containers_of(run)) == 1
     following = Run.begin()
     try:
