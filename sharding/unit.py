@@ -109,9 +109,7 @@ class UnitOfWork(SessionTransaction):
         self._connections[conn] = self._connections[conn.engine] = ended
 
     def _report(self, shard: str, committed: list[str], error: BaseException) -> None:
-        # Without an answer from the server nobody knows; with one, COMMIT has failed and the branch is gone.
-        lost = not isinstance(error, DBAPIError) or error.connection_invalidated
-        unknown = [shard] if lost and shard in self.writers else []
+        unknown = [shard] if shard in self.writers and not _answered(error, self.session.layout.dialect) else []
         if committed or unknown:
             raise PartialCommit(
                 committed=committed,
@@ -119,6 +117,19 @@ class UnitOfWork(SessionTransaction):
                 unknown=unknown,
                 errors={shard: error},
             ) from error
+
+
+def _answered(error: BaseException, dialect: str) -> bool:
+    """Whether the server itself refused the COMMIT, so that the branch is certainly gone; otherwise nobody knows."""
+    if not isinstance(error, DBAPIError) or error.connection_invalidated:
+        return False
+    cause: Any = error.orig
+    if dialect == "postgresql":  # what the server says has a code, what the driver says has none
+        return bool(getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None))
+    if dialect in ("mysql", "mariadb"):
+        code = cause.args[0] if cause.args else None
+        return isinstance(code, int) and not 2000 <= code < 3000
+    return True
 
 
 class _Ended:
