@@ -17,8 +17,8 @@ from backstay.errors import Misuse, RateLimited
 from backstay.resilience import AsyncRateLimiter, Rate, RateLimiter
 from backstay.resilience.rate_limiting.backends.redis import AsyncRedisBuckets, RedisBuckets, Settings, Store
 from backstay.testing import measured
-from tests.unit.resilience.oracle import Oracle
-from tests.unit.resilience.test_exactness import assert_law
+from unit.resilience.oracle import Oracle
+from unit.resilience.test_exactness import assert_law
 
 BUDGET = 5.0  # tests of what is decided, not of how soon
 

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings, strategies as st
 
 from backstay.resilience import Rate
 from backstay.resilience.rate_limiting.backends.memory import MemoryBuckets
-from tests.unit.resilience.lua_redis import LuaRedis, lua_buckets
-from tests.unit.resilience.oracle import Oracle
+from unit.resilience.lua_redis import LuaRedis, lua_buckets
+from unit.resilience.oracle import Oracle
 
 DAY = 86_400
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import hiredis
@@ -24,6 +25,7 @@ from .wire import greeting, learn
 __all__ = ["Lane", "Request"]
 
 _MOST_WAITING = 20_000
+_AT_ONCE = 100  # requests that end in one turn of the loop: each wakes a task, and all of them delay the others
 _SILENCE = 4  # budgets without a byte, while replies are owed, until the connection is given up
 
 
@@ -229,12 +231,14 @@ class Lane:
         """End the requests whose time is over. Those that were sent keep their place among the replies."""
         self._timer = None
         now = self._clock()
-        for request in list(self._waiting):
+        for request in list(islice(self._waiting, _AT_ONCE)):
             if request.deadline > now:
-                self._arm(request.deadline)
                 break
             del self._waiting[request]
             request.fail("timeout", "no answer within the budget")
+        for request in self._waiting:  # the oldest that is left; in a turn of its own, so that others run in between
+            self._arm(request.deadline)
+            break
         silent = now - max(self._heard_at, self._opened_at) > _SILENCE * self._budget
         if silent and self.transport is not None and (self._sent or self._owed):
             # Whatever the server still does with what it got is harmless: the stamps in it are past.
