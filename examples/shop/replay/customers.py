@@ -13,7 +13,7 @@ import httpx
 
 from .data import Basket
 
-__all__ = ["Customers", "Served"]
+__all__ = ["INVALID", "ORDERED", "REFUSALS", "Customers", "Served", "read_answer"]
 
 ORDERED, INVALID = "ordered", "invalid basket"
 REFUSALS = {"is sold out": "sold out", "cannot pay": "payment refused"}
@@ -35,10 +35,10 @@ class Served:
         """Baskets answered per second."""
         return len(self.seconds) / (self.ended - self.began)
 
-    def percentile(self, share: float) -> float:
-        """The latency that `share` of the baskets did not exceed, in seconds."""
+    def percentiles(self, *shares: float) -> list[float]:
+        """For each share, the latency that this share of the baskets did not exceed, in seconds."""
         ordered = sorted(self.seconds)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return [ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in shares]
 
 
 class Customers:
@@ -86,7 +86,7 @@ class Customers:
                 if pause is not None:
                     await asyncio.sleep(pause)
                 continue
-            return _read(response)
+            return read_answer(response)
         return "no answer"
 
     async def _browse(self, http: httpx.AsyncClient) -> str:
@@ -99,7 +99,7 @@ class Customers:
         return "static" if response.json()["source"] == "static" else "live"
 
 
-def _read(response: httpx.Response) -> str:
+def read_answer(response: httpx.Response) -> str:
     """What a customer makes of an answer; an error document of either shop says why."""
     if response.status_code == 201:
         return ORDERED

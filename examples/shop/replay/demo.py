@@ -71,9 +71,10 @@ class Demo:
             return stack.enter_context(on_servers())
 
     def _tell(self, console: Console, outcomes: list[Outcome], about: str) -> None:
-        console.print(result_table(outcomes, about))
+        console.print(f"[bold]{about}[/]")
+        console.print(result_table(outcomes))
         added, removed = change_size()
-        console.print(f"naive to protected: {added} lines added, {removed} removed")
+        console.print(f"from naive to protected: {added} lines added, {removed} removed")
         write_report(outcomes, self.out / "report.html", about)
         books = {outcome.shop: {**asdict(outcome.books), "answers": outcome.served.answers} for outcome in outcomes}
         (self.out / "result.json").write_text(json.dumps({"about": about, "books": books}, indent=2))

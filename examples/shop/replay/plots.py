@@ -58,9 +58,8 @@ def _violations(axes: Axes, outcomes: Sequence[Outcome]) -> None:
 
 def _latency(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
-        times = sorted(outcome.served.seconds)
-        shares = [(n + 1) / len(times) for n in range(len(times))]
-        axes.plot(times, shares, color=COLOURS[outcome.shop], label=outcome.shop)
+        shares = [n / 500 for n in range(500)]
+        axes.plot(outcome.served.percentiles(*shares), shares, color=COLOURS[outcome.shop], label=outcome.shop)
     axes.set_xscale("log")
     axes.set_xlabel("seconds")
     axes.set_ylabel("share answered")
