@@ -14,7 +14,7 @@ import redis
 from backstay.resilience import AsyncRateLimiter, Rate, RateLimiter
 from backstay.resilience.rate_limiting.backends.memory import MemoryBuckets
 from backstay.testing.resilience import RateLimiterContract
-from tests.unit.resilience.lua_redis import LuaRedis, lua_buckets
+from unit.resilience.lua_redis import LuaRedis, lua_buckets
 
 
 class _InMemory(RateLimiterContract):

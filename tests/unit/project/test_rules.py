@@ -70,6 +70,11 @@ def test_the_packages_are_imported_under_their_full_names() -> None:
     assert bare == {}, "import backstay.locks: the bare name belongs to the application"
 
 
+def test_modules_of_the_tests_have_one_name() -> None:
+    """`tests.unit.x` and `unit.x` would be two modules with two copies of everything in them."""
+    assert [name(path) for path in tracked("tests/*.py") if "tests" in roots(path)] == []
+
+
 def test_no_wall_clock_decides_anything() -> None:
     # time_ns is left to stamps that go out and seeds that only have to grow
     clock = re.compile(r"\btime\.time\(|\bdatetime\.(now|utcnow|today)\(|from time import .*\btime\b")
