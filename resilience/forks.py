@@ -6,7 +6,8 @@ import os
 import weakref
 from typing import Protocol
 
-import backstay.telemetry  # noqa: F401  # hooks run in the order of imports: its list is emptied before threads start again
+# Hooks run in the order of imports: telemetry's list of background work must be emptied before threads start again.
+import backstay.telemetry  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 __all__ = ["Renewable", "renew_in_child"]
 

@@ -21,15 +21,16 @@ def target_of(function: Any, resource: str) -> Target:
         Misuse: it is a class, a generator function, or a `classmethod` or `staticmethod` object.
     """
     if isinstance(function, classmethod | staticmethod):
-        kind = type(function).__name__
+        kind = "classmethod" if isinstance(function, classmethod) else "staticmethod"
         raise Misuse(f"{resource!r}: put the decorator below @{kind}, so that it sees the function itself")
     if not callable(function) or isinstance(function, type):
         raise Misuse(f"{resource!r} needs a function, got {function!r:.100}")
     inner: Any = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    candidates = (inner, getattr(type(inner), "__call__", None))  # noqa: B004  # an object may have an async __call__
-    label = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    kind: Any = type(inner)
+    candidates = (inner, getattr(kind, "__call__", None))  # noqa: B004  # an object may have an async __call__
+    label = getattr(inner, "__qualname__", None) or kind.__qualname__
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in candidates):
         raise Misuse(
             f"{resource!r}: {label}() is a generator function; its work happens while it is iterated, after the "

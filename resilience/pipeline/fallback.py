@@ -47,17 +47,24 @@ class Fallback:
         Raises:
             Misuse: the function does not take the target's arguments, or is `async def` for a plain function.
         """
-        answer = self._answer
+        answer: Any = self._answer
         if not callable(answer):
-            return lambda refusal, args, kwargs: answer, False
-        is_async = inspect.iscoroutinefunction(answer) or inspect.iscoroutinefunction(type(answer).__call__)
-        label = getattr(answer, "__qualname__", type(answer).__qualname__)
+
+            def value(refusal: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                return answer
+
+            return value, False
+        call: Call = answer
+        is_async = any(inspect.iscoroutinefunction(each) for each in (call, type(call).__call__))
+        label: str = getattr(call, "__qualname__", type(call).__qualname__)
         if is_async and not target.is_async:
             raise Misuse(f"fallback {label}() is async def, but {target.label}() is not: nobody would await it")
-        wants_refusal = _check(answer, label, target)
-        if wants_refusal:
-            return lambda refusal, args, kwargs: answer(*args, **kwargs, refusal=refusal), is_async
-        return lambda refusal, args, kwargs: answer(*args, **kwargs), is_async
+        wants_refusal = _check(call, label, target)
+
+        def answered(refusal: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return call(*args, **kwargs, refusal=refusal) if wants_refusal else call(*args, **kwargs)
+
+        return answered, is_async
 
     def wrap(self, call: Call, target: Target) -> Call:
         """Return `call` with the fallback behind it."""

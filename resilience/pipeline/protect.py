@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from backstay.errors import Misuse, Rejected, Unavailable
-from backstay.resilience.rate_limiting.failure import FailureMode
-from backstay.resilience.rate_limiting.limiter import AsyncRateLimiter, RateLimiter
-from backstay.resilience.rate_limiting.policy import RateLimit
-from backstay.resilience.rate_limiting.rate import Rate
-from backstay.resilience.switches.policy import SwitchPolicy
-from backstay.resilience.switches.switches import Switches
 
+from ..rate_limiting.failure import FailureMode
+from ..rate_limiting.limiter import AsyncRateLimiter, RateLimiter
+from ..rate_limiting.policy import RateLimit
+from ..rate_limiting.rate import Rate
+from ..switches.policy import SwitchPolicy
+from ..switches.switches import Switches
 from .compose import compose, target_of
 from .fallback import Fallback
 from .operation import Operation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
+from typing import Any
 
 from backstay.errors import Misuse
 from backstay.url import choose, parse, require
@@ -47,7 +48,7 @@ def async_buckets(
 
 
 def _kind(store: object, name: str, namespace: str) -> str:
-    texts: tuple[tuple[str, object], ...] = (("name", name), ("namespace", namespace))
+    texts: Any = (("name", name), ("namespace", namespace))
     for what, text in texts:
         if not isinstance(text, str) or not _NAME.fullmatch(text):
             raise Misuse(

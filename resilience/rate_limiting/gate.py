@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 
 from backstay.clock import Clock, monotonic
-from backstay.resilience.forks import renew_in_child
+
+from ..forks import renew_in_child
 
 __all__ = ["Gate"]
 

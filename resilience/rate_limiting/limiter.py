@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 from backstay.errors import Misuse, RateLimited, Unavailable
 from backstay.telemetry import gauge
@@ -17,8 +17,6 @@ from .rate import Rate, Scale
 from .telemetry import Requests
 
 __all__ = ["AsyncRateLimiter", "RateLimiter"]
-
-Self = TypeVar("Self", bound="_Face")
 
 
 class _Face:
@@ -59,14 +57,15 @@ class _Face:
             Misuse: the cost is no whole number from 1 to the burst, so that the call could never succeed, or
                 the key is no text.
         """
-        if not isinstance(key, str):
-            raise Misuse(f"rate limiter {self.name!r}: a key must be a str, got {type(key).__name__}")
+        given: Any = key  # callers may be untyped
+        if not isinstance(given, str):
+            raise Misuse(f"rate limiter {self.name!r}: a key must be a str, got {type(given).__name__}")
         if type(cost) is not int or not 1 <= cost <= self.rate.capacity:
             raise Misuse(
                 f"rate limiter {self.name!r}: cost must be a whole number from 1 to the burst of "
                 f"{self.rate.capacity}, got {cost!r}; a larger cost can never be granted: raise the burst"
             )
-        return str.__str__(key), cost
+        return str.__str__(given), cost
 
     def refuse(self, balance: int) -> RateLimited:
         """Count a refusal and return the error for it."""

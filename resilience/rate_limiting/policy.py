@@ -7,8 +7,8 @@ from typing import Any
 
 from backstay.errors import Misuse
 from backstay.keys import Template
-from backstay.resilience.pipeline.policy import AsyncCall, Call, Target
 
+from ..pipeline.policy import AsyncCall, Call, Target
 from .backend import StoreFailed
 from .backends.memory import MemoryBuckets
 from .limiter import AsyncRateLimiter, RateLimiter

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from backstay.errors import Misuse
 
@@ -59,15 +59,16 @@ def parse(text: bytes, *, form: str) -> Document:
         raw: Any = tomllib.loads(text.decode()) if form == "toml" else json.loads(text)
     except (ValueError, RecursionError) as error:  # both decode errors are ValueErrors
         raise Misuse(f"no {form.upper()}: {error}") from None
-    if not isinstance(raw, dict) or not isinstance(raw.get("switches"), dict):
+    entries = _table(raw)
+    given = _table(entries.get("switches"))
+    if "switches" not in entries or given is not entries["switches"]:
         raise Misuse("a switch document needs a table 'switches', as in [switches] recommendations = true")
-    unknown = set(raw) - {"schema", "switches"}
+    unknown = set(entries) - {"schema", "switches"}
     if unknown:
-        raise Misuse(f"unknown entry {min(map(str, unknown))!r} in a switch document; known: schema, switches")
-    schema = raw.get("schema", SCHEMA)
+        raise Misuse(f"unknown entry {min(unknown)!r} in a switch document; known: schema, switches")
+    schema = entries.get("schema", SCHEMA)
     if type(schema) is not int or schema != SCHEMA:
         raise Misuse(f"switch documents of schema {schema!r} are not understood; this version reads schema {SCHEMA}")
-    given: dict[str, Any] = raw["switches"]
     if len(given) > MOST:
         raise Misuse(f"a switch document has at most {MOST:,} switches, this one has {len(given):,}")
     switches = {check_name(name): _switch(name, state) for name, state in given.items()}
@@ -88,10 +89,15 @@ def check_name(name: object) -> str:
 def _switch(name: str, state: Any) -> Switch:
     if isinstance(state, bool):
         return Switch(enabled=state)
-    if not isinstance(state, dict) or not isinstance(state.get("enabled"), bool):
+    entries = _table(state)
+    enabled, reason = entries.get("enabled"), entries.get("reason", "")
+    if not isinstance(enabled, bool):
         raise Misuse(f"switch {name!r} must be true, false or {{ enabled = true, reason = '...' }}, got {state!r:.80}")
-    unknown = set(state) - {"enabled", "reason"}
-    reason = state.get("reason", "")
-    if unknown or not isinstance(reason, str):
+    if set(entries) - {"enabled", "reason"} or not isinstance(reason, str):
         raise Misuse(f"switch {name!r} has an entry that is not understood; known: enabled, reason (a text)")
-    return Switch(enabled=state["enabled"], reason=reason[:500])
+    return Switch(enabled=enabled, reason=reason[:500])
+
+
+def _table(value: Any) -> dict[str, Any]:
+    """Return `value` if it is a table, else an empty one. Keys of TOML and JSON are texts."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

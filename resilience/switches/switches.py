@@ -13,10 +13,10 @@ from urllib.parse import unquote
 
 from backstay.clock import Clock, monotonic
 from backstay.errors import BackstayError, Degraded, Misuse, Unavailable
-from backstay.resilience.forks import renew_in_child
 from backstay.telemetry import counter, gauge
 from backstay.url import choose, parse
 
+from ..forks import renew_in_child
 from .document import Document, Switch, check_name
 from .source import Source
 from .sources.file import FileSource
@@ -52,11 +52,11 @@ class Status:
 class Snapshot:
     """The states of all switches at one moment; never changes (SW-9)."""
 
-    __slots__ = ("_on", "_states", "version")
+    __slots__ = ("_states", "on", "version")
 
     def __init__(self, states: Mapping[str, Switch], version: int) -> None:
         self._states = MappingProxyType(dict(states))
-        self._on = {name: state.enabled for name, state in states.items()}
+        self.on = {name: state.enabled for name, state in states.items()}
         self.version = version
 
     def enabled(self, name: str) -> bool:
@@ -66,9 +66,9 @@ class Snapshot:
             Misuse: there is no such switch.
         """
         try:
-            return self._on[name]
+            return self.on[name]
         except KeyError:
-            known = ", ".join(sorted(self._on)) or "none"
+            known = ", ".join(sorted(self.on)) or "none"
             raise Misuse(f"no switch {name!r}; known: {known}") from None
 
     def reason(self, name: str) -> str:
@@ -131,7 +131,7 @@ class Switches:
             for result in ("applied", "unchanged", "invalid", "unavailable")
         }
         self.current = Snapshot(self._defaults, 0)
-        self._on = self.current._on
+        self._on = self.current.on
         try:
             self._look()
         except BackstayError as error:
@@ -202,7 +202,7 @@ class Switches:
         Raises:
             Misuse: there is no such switch, or the fallback does not fit the function.
         """
-        from backstay.resilience.pipeline.protect import protect
+        from ..pipeline.protect import protect
 
         return protect(name, switch=name, switches=self, fallback=fallback)
 
@@ -256,7 +256,7 @@ class Switches:
     def _publish(self) -> None:
         states = {**self._seen, **self._defaults, **self._document.switches, **self._overrides}
         self.current = Snapshot(states, self._version)
-        self._on = self.current._on
+        self._on = self.current.on
 
     def _complain(self, error: BackstayError) -> None:
         unavailable = isinstance(error, Unavailable)

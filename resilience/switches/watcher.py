@@ -9,8 +9,9 @@ import weakref
 from typing import Protocol
 
 from backstay.clock import monotonic
-from backstay.resilience.forks import renew_in_child
 from backstay.telemetry import announce
+
+from ..forks import renew_in_child
 
 __all__ = ["Watched", "watch"]
 

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from itertools import chain, islice
 
 from backstay.errors import Misuse
-from backstay.resilience.forks import renew_in_child
-from backstay.resilience.rate_limiting.decision import NO_ROOM
-from backstay.resilience.rate_limiting.rate import Rate, Scale
+
+from ...forks import renew_in_child
+from ..decision import NO_ROOM
+from ..rate import Rate, Scale
 
 __all__ = ["MemoryBuckets"]
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backstay.errors import Misuse, Unavailable
-from backstay.resilience.switches.document import LARGEST, Document, parse
+
+from ..document import LARGEST, Document, parse
 
 __all__ = ["FileSource"]
 

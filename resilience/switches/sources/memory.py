@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from backstay.resilience.switches.document import Document, Switch, check_name
+from ..document import Document, Switch, check_name
 
 __all__ = ["MemorySource"]
 

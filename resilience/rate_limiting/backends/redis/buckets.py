@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 from backstay.errors import Misuse
-from backstay.resilience.rate_limiting.backend import StoreFailed
-from backstay.resilience.rate_limiting.rate import Rate, Scale
-from backstay.resilience.rate_limiting.telemetry import store_duration
 from backstay.telemetry import Histogram, gauge
 
+from ...backend import StoreFailed
+from ...rate import Rate, Scale
+from ...telemetry import store_duration
 from .store import Store
 from .wire import bulk
 

@@ -12,8 +12,8 @@ from typing import Any
 import hiredis
 
 from backstay.clock import Clock
-from backstay.resilience.rate_limiting.backend import StoreFailed
 
+from ...backend import StoreFailed
 from .settings import Settings
 from .wire import greeting, learn
 

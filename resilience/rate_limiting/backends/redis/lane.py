@@ -17,8 +17,8 @@ from typing import Any
 import hiredis
 
 from backstay.clock import Clock, monotonic
-from backstay.resilience.rate_limiting.backend import StoreFailed
 
+from ...backend import StoreFailed
 from .settings import Settings
 from .wire import greeting, learn
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from backstay.errors import Misuse
 from backstay.url import mask, parse, require
@@ -52,11 +52,11 @@ class Settings:
         else:
             pool = getattr(store, "connection_pool", None)
         arguments = getattr(pool, "connection_kwargs", None)
-        if not isinstance(arguments, dict):
+        if type(arguments) is not dict:
             raise Misuse(f"{type(store).__name__} is no client of one Redis server; pass a URL or a redis.Redis")
         if "Sentinel" in type(pool).__name__:
             raise Misuse("a client of Sentinel cannot hold rate limits yet; pass the URL of the primary server")
-        given: dict[str, Any] = arguments
+        given = cast("dict[str, Any]", arguments)
         kind = getattr(pool, "connection_class", type(None)).__mro__
         secured = any("SSL" in cls.__name__ for cls in kind)
         if given.get("ssl_validate_ocsp") or given.get("ssl_validate_ocsp_stapled"):

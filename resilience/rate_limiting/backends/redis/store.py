@@ -11,10 +11,10 @@ from typing import Any
 
 from backstay.clock import Clock, monotonic
 from backstay.errors import Misuse
-from backstay.resilience.forks import renew_in_child
-from backstay.resilience.rate_limiting.backend import StoreFailed
-from backstay.resilience.rate_limiting.gate import Gate
 
+from ....forks import renew_in_child
+from ...backend import StoreFailed
+from ...gate import Gate
 from .connection import Pool
 from .lane import Lane
 from .settings import Settings

@@ -6,14 +6,14 @@ import hashlib
 from importlib import resources
 from typing import Any
 
-from backstay.resilience.rate_limiting.backend import StoreFailed
 from backstay.url import mask
 
+from ...backend import StoreFailed
 from .settings import Settings
 
 __all__ = ["SCRIPT", "SHA", "bulk", "command", "greeting", "learn", "pack", "raised"]
 
-SCRIPT = resources.files(__package__).joinpath("token_bucket.lua").read_bytes()
+SCRIPT = resources.files(__name__.rpartition(".")[0]).joinpath("token_bucket.lua").read_bytes()
 SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()  # the name that Redis gives it
 
 
