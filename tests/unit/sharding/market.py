@@ -20,7 +20,7 @@ class Base(DeclarativeBase):
 
 class Product(Base):
     __tablename__ = "product"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     name: Mapped[str] = mapped_column(String(40))
 
 
