@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from backstay.errors import Misuse
 
@@ -21,14 +21,14 @@ def target_of(function: Any, resource: str) -> Target:
         Misuse: it is a class, a generator function, or a `classmethod` or `staticmethod` object.
     """
     if isinstance(function, classmethod | staticmethod):
-        kind = "classmethod" if isinstance(function, classmethod) else "staticmethod"
-        raise Misuse(f"{resource!r}: put the decorator below @{kind}, so that it sees the function itself")
+        above = "classmethod" if isinstance(function, classmethod) else "staticmethod"
+        raise Misuse(f"{resource!r}: put the decorator below @{above}, so that it sees the function itself")
     if not callable(function) or isinstance(function, type):
         raise Misuse(f"{resource!r} needs a function, got {function!r:.100}")
     inner: Any = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    kind: Any = type(inner)
+    kind = cast("type[Any]", type(inner))
     candidates = (inner, getattr(kind, "__call__", None))  # noqa: B004  # an object may have an async __call__
     label = getattr(inner, "__qualname__", None) or kind.__qualname__
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in candidates):

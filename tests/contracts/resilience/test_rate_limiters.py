@@ -63,7 +63,7 @@ class TestScript(RateLimiterContract):
 
 
 class _OnRedis(RateLimiterContract):
-    slack = 0.5
+    slack = 5.0
 
     @pytest.fixture(autouse=True)
     def _url(self, redis_url: str) -> Iterator[None]:
