@@ -22,7 +22,7 @@ def conflicting(error: BaseException) -> bool:
 
 
 def _seconds(attempt: int, uniform: Callable[[float, float], float]) -> float:
-    return uniform(0.0, 0.005 * 2.0**attempt)
+    return uniform(0.0, 0.005 * 2.0 ** min(attempt, 6))
 
 
 def wait(attempt: int, uniform: Callable[[float, float], float]) -> None:

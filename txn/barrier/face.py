@@ -29,10 +29,13 @@ class Barrier:
     Args:
         engine: the engine of the business rows. With it, transactions of other engines are refused, and a
             Session over several engines can be used. Without it, any transaction's own database is taken.
+        lock_timeout: seconds that the business transaction waits for a lock from then on, set on PostgreSQL
+            (which waits for ever by default); SQLite and MariaDB have limits of their own.
     """
 
-    def __init__(self, engine: Engine | None = None) -> None:
+    def __init__(self, engine: Engine | None = None, *, lock_timeout: float | None = None) -> None:
         self._engine = engine
+        self._lock_timeout = lock_timeout
 
     @staticmethod
     def create(engine: Engine) -> None:
@@ -56,7 +59,7 @@ class Barrier:
             OutcomeUnknown: roll back and repeat (a hidden row), or `function` rolled back by itself.
         """
         connection = connection_of(handle, self._engine)
-        entry = steps.enter(connection, branch)
+        entry = steps.enter(connection, branch, self._lock_timeout)
         if not entry.run:
             return cast("T", entry.result)
         result = function(_with(branch, entry))
@@ -67,8 +70,9 @@ class Barrier:
 class AsyncBarrier:
     """The asyncio twin of `Barrier`."""
 
-    def __init__(self, engine: AsyncEngine | None = None) -> None:
+    def __init__(self, engine: AsyncEngine | None = None, *, lock_timeout: float | None = None) -> None:
         self._engine = None if engine is None else engine.sync_engine
+        self._lock_timeout = lock_timeout
 
     @staticmethod
     async def create(engine: AsyncEngine) -> None:
@@ -80,7 +84,7 @@ class AsyncBarrier:
         """Call `function` if this request must run, and return its result, or what it returned the first time."""
 
         def enter(_: Session | Connection) -> steps.Entry:
-            return steps.enter(connection_of(sync_of(handle), self._engine), branch)
+            return steps.enter(connection_of(sync_of(handle), self._engine), branch, self._lock_timeout)
 
         entry = await handle.run_sync(enter)
         if not entry.run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -11,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import sessionmaker
 
+from backstay.clock import monotonic
 from backstay.errors import Misuse
 
 from ..judge import done, judge
@@ -26,8 +28,6 @@ Bind: TypeAlias = "Engine | sessionmaker[Any] | Callable[[Branch], AbstractConte
 AsyncBind: TypeAlias = (
     "AsyncEngine | async_sessionmaker[Any] | Callable[[Branch], AbstractAsyncContextManager[AsyncHandle]]"
 )
-
-_TRIES = 6
 
 
 class _Functions:
@@ -70,6 +70,9 @@ class Participant:
         confirm: the same signature: makes it final. `branch.result` is what try returned.
         cancel: the same signature: undoes it. It is not called if try never ran.
         create: create the barrier's table at the first request; only where `bind` is an Engine.
+        lock_timeout: seconds to wait for locks (set on PostgreSQL, whose default is for ever) and to repeat
+            after conflicts. Keep it below the coordinators' timeout: a process that was stopped inside its
+            transaction must not hold up others for longer.
     """
 
     is_async = False
@@ -83,6 +86,7 @@ class Participant:
         confirm: Callable[..., Any],
         cancel: Callable[..., Any],
         create: bool = True,
+        lock_timeout: float = 3.0,
     ) -> None:
         self._functions = _Functions(name, try_, confirm, cancel)
         if isinstance(bind, (AsyncEngine, async_sessionmaker)):
@@ -91,7 +95,10 @@ class Participant:
         if not callable(given) and not isinstance(given, Engine):
             raise Misuse(f"participant {name!r} needs an Engine, a sessionmaker or a function, got {given!r}")
         self._bind = bind
-        self._barrier = Barrier(bind) if isinstance(bind, Engine) else Barrier()
+        self._barrier = Barrier(bind if isinstance(bind, Engine) else None, lock_timeout=lock_timeout)
+        if not 0 < lock_timeout < float("inf"):
+            raise Misuse(f"lock_timeout must be > 0 s and finite, got {lock_timeout}")
+        self._lock_timeout = lock_timeout
         self._create = create and isinstance(bind, Engine)
 
     def __repr__(self) -> str:
@@ -117,16 +124,17 @@ class Participant:
         except Misuse as error:
             if branch.phase is Phase.TRY:
                 return Reply(answer=Answer.INVALID, text=str(error), error=error)
-        for left in reversed(range(_TRIES)):
+        until = monotonic() + self._lock_timeout
+        for attempt in itertools.count(1):
             try:
                 self._ensure()
                 with self._open(branch) as handle:
                     result = self._barrier.call(handle, branch, lambda filled: self._run(handle, filled))
                 return done(result, what=f"the result of {self.name}")
             except Exception as error:
-                if not left or not conflicting(error):
+                if not conflicting(error) or monotonic() > until:
                     return judge(branch.phase, error)
-                wait(_TRIES - left, random.uniform)
+                wait(attempt, random.uniform)
         raise AssertionError("unreachable")
 
     def _ensure(self) -> None:
@@ -157,6 +165,7 @@ class AsyncParticipant:
         confirm: Callable[..., Awaitable[Any]],
         cancel: Callable[..., Awaitable[Any]],
         create: bool = True,
+        lock_timeout: float = 3.0,
     ) -> None:
         self._functions = _Functions(name, try_, confirm, cancel)
         if isinstance(bind, (Engine, sessionmaker)):
@@ -167,7 +176,10 @@ class AsyncParticipant:
                 f"participant {name!r} needs an AsyncEngine, an async_sessionmaker or a function, got {given!r}"
             )
         self._bind = bind
-        self._barrier = AsyncBarrier(bind) if isinstance(bind, AsyncEngine) else AsyncBarrier()
+        self._barrier = AsyncBarrier(bind if isinstance(bind, AsyncEngine) else None, lock_timeout=lock_timeout)
+        if not 0 < lock_timeout < float("inf"):
+            raise Misuse(f"lock_timeout must be > 0 s and finite, got {lock_timeout}")
+        self._lock_timeout = lock_timeout
         self._create = create and isinstance(bind, AsyncEngine)
 
     def __repr__(self) -> str:
@@ -189,16 +201,17 @@ class AsyncParticipant:
         except Misuse as error:
             if branch.phase is Phase.TRY:
                 return Reply(answer=Answer.INVALID, text=str(error), error=error)
-        for left in reversed(range(_TRIES)):
+        until = monotonic() + self._lock_timeout
+        for attempt in itertools.count(1):
             try:
                 await self._ensure()
                 async with self._open(branch) as handle:
                     result = await self._barrier.call(handle, branch, lambda filled: self._run(handle, filled))
                 return done(result, what=f"the result of {self.name}")
             except Exception as error:
-                if not left or not conflicting(error):
+                if not conflicting(error) or monotonic() > until:
                     return judge(branch.phase, error)
-                await wait_async(_TRIES - left, random.uniform)
+                await wait_async(attempt, random.uniform)
         raise AssertionError("unreachable")
 
     async def _ensure(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Insert, bindparam, literal, select, update
+from sqlalchemy import BigInteger, Connection, Insert, String, bindparam, func, literal, select, update
 
 from backstay.errors import OutcomeUnknown
 
@@ -49,45 +49,43 @@ class Entry:
     result: Any = None
 
 
-@cache
-def _insert(dialect: str) -> Insert:
-    return insert_once(barrier, dialect).values(created_ms=DatabaseNow())
-
-
-@cache
-def _try(dialect: str) -> Insert:
-    """INSERT the try row unless its transaction is older than any whose rows may have been cleaned up."""
-    source = select(
-        bindparam("gtrid", type_=_c.gtrid.type),
-        bindparam("branch", type_=_c.branch.type),
-        literal(_TRY),
-        literal(Phase.TRY.value),
-        bindparam("digest", type_=_c.digest.type),
-        DatabaseNow(),
-    ).where(DatabaseNow() <= bindparam("not_after", type_=BigInteger))
-    return insert_once(barrier, dialect, (["gtrid", "branch", "phase", "entered_by", "digest", "created_ms"], source))
-
-
-@cache
-def _confirm(dialect: str) -> Insert:
-    """INSERT the end row only where a try has run: one statement, so that nothing is read before a write."""
-    source = select(
-        bindparam("gtrid", type_=_c.gtrid.type),
-        bindparam("branch", type_=_c.branch.type),
-        literal(_END),
-        literal(Phase.CONFIRM.value),
-        bindparam("digest", type_=_c.digest.type),
-        DatabaseNow(),
-    ).where(
-        select(_c.gtrid)
-        .where(
-            _c.gtrid == bindparam("gtrid"),
-            _c.branch == bindparam("branch"),
-            _c.phase == _TRY,
-            _c.entered_by == Phase.TRY.value,
-        )
-        .exists()
+_YOUNG = DatabaseNow() <= bindparam("not_after", type_=BigInteger)
+_TRIED = (
+    select(_c.gtrid)
+    .where(
+        _c.gtrid == bindparam("gtrid"),
+        _c.branch == bindparam("branch"),
+        _c.phase == _TRY,
+        _c.entered_by == Phase.TRY.value,
     )
+    .exists()
+)
+
+
+@cache
+def _claim(dialect: str, phase: Phase, bounded: bool) -> Insert:
+    """Return the INSERT by which a phase claims a row, with its condition inside: nothing is read before a write.
+
+    A try's transaction must be younger than any whose rows may have been cleaned up; a confirm's try must have
+    run. Where waits are `bounded`, the same statement sets PostgreSQL's lock_timeout for the transaction,
+    which takes effect before the INSERT waits for another one's.
+    """
+    source = select(
+        bindparam("gtrid", type_=_c.gtrid.type),
+        bindparam("branch", type_=_c.branch.type),
+        bindparam("row", type_=_c.phase.type),
+        literal(phase.value),
+        bindparam("digest", type_=_c.digest.type),
+        DatabaseNow(),
+    )
+    if phase is Phase.TRY:
+        source = source.where(_YOUNG)
+    elif phase is Phase.CONFIRM:
+        source = source.where(_TRIED)
+    if bounded:
+        source = source.where(
+            func.set_config("lock_timeout", bindparam("lock_timeout", type_=String), True).is_not(None)
+        )
     return insert_once(barrier, dialect, (["gtrid", "branch", "phase", "entered_by", "digest", "created_ms"], source))
 
 
@@ -103,8 +101,13 @@ _store = (
 )
 
 
-def enter(connection: Connection, branch: Branch) -> Entry:
+def enter(connection: Connection, branch: Branch, lock_timeout: float | None = None) -> Entry:
     """Write the barrier's rows for a request and say whether its function must run.
+
+    Args:
+        connection: inside the business transaction, best as the first thing in it.
+        branch: the request.
+        lock_timeout: seconds that this transaction waits for a lock, on PostgreSQL; by default as configured.
 
     Raises:
         TryRefused: a try that came after its cancel.
@@ -112,7 +115,7 @@ def enter(connection: Connection, branch: Branch) -> Entry:
         OutcomeUnknown: the database hides a row that it says is there; roll back and repeat.
     """
     fingerprint = digest(branch.payload)
-    standing, found = _standing(connection, branch, fingerprint)
+    standing, found = _standing(connection, branch, fingerprint, lock_timeout)
     told = verdict(branch.phase, standing)
     if told is not Verdict.ALARM and any(row.digest != fingerprint for row in found.values()):
         raise PayloadMismatch(
@@ -131,22 +134,27 @@ def _own(phase: Phase) -> str:
     return _TRY if phase is Phase.TRY else _END
 
 
-def _standing(connection: Connection, branch: Branch, fingerprint: str) -> tuple[Standing, dict[str, Any]]:
+def _standing(
+    connection: Connection, branch: Branch, fingerprint: str, lock_timeout: float | None
+) -> tuple[Standing, dict[str, Any]]:
     """Insert what the phase may insert; return how the branch stood before, and the rows that were there."""
     dialect = connection.dialect.name
-    values = {"gtrid": branch.gtrid, "branch": branch.id, "digest": fingerprint}
+    bounded = lock_timeout is not None and dialect == "postgresql"
+    statement = _claim(dialect, branch.phase, bounded)
+    values: dict[str, Any] = {"gtrid": branch.gtrid, "branch": branch.id, "digest": fingerprint}
+    if bounded:
+        values["lock_timeout"] = f"{round((lock_timeout or 0) * 1000)}ms"
 
     def claim(row: str) -> bool:
-        claimed = {**values, "phase": row, "entered_by": branch.phase.value}
-        return connection.execute(_insert(dialect), claimed).rowcount == 1
+        return connection.execute(statement, {**values, "row": row}).rowcount == 1
 
     if branch.phase is Phase.TRY:
         born = begun(branch.gtrid)
-        not_after = 2**53 if born is None else (born + OLDEST_TRY) * 1000
-        if connection.execute(_try(dialect), {**values, "not_after": not_after}).rowcount == 1:
+        values["not_after"] = 2**53 if born is None else (born + OLDEST_TRY) * 1000
+        if claim(_TRY):
             return Standing.NOTHING, {}
     elif branch.phase is Phase.CONFIRM:
-        if connection.execute(_confirm(dialect), values).rowcount == 1:
+        if claim(_END):
             return Standing.TRIED, _read(connection, branch)
     else:
         first = claim(_TRY)  # the late-try row: keeps out a try that is still on its way

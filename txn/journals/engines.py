@@ -24,6 +24,7 @@ READ = "backstay_read"
 """Execution option of a connection that only reads; on SQLite it begins without the write lock."""
 
 _BUSY_MS = 15_000
+_LOCK_MS = 10_000
 _SYNC = {
     "sqlite": "sqlite+pysqlite",
     "sqlite+aiosqlite": "sqlite+pysqlite",
@@ -73,6 +74,31 @@ def _options(url: URL) -> dict[str, Any]:
     return {"pool_size": 10, "max_overflow": 20, "pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
 
 
+def _set_up(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        _durable(engine)
+    else:
+        _patient(engine)
+
+
+def _patient(engine: Engine) -> None:
+    """Bound the wait for row locks: a coordinator that was stopped inside its transaction must not stop all others."""
+    statement = {
+        "postgresql": f"SET lock_timeout = {_LOCK_MS}",
+        "mysql": f"SET SESSION innodb_lock_wait_timeout = {_LOCK_MS // 1000}",
+        "mariadb": f"SET SESSION innodb_lock_wait_timeout = {_LOCK_MS // 1000}",
+    }[engine.dialect.name]
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        cursor.close()
+        connection.commit()  # PostgreSQL takes a SET back with its transaction
+
+    del connect  # kept by the engine
+
+
 def _durable(engine: Engine) -> None:
     """Set up SQLite: every commit reaches the disk, and writers queue instead of failing."""
 
@@ -109,8 +135,7 @@ def engine(given: str | URL | Engine) -> Engine:
         given = given.url
     url = _url(given, _SYNC)
     made = create_engine(url, **_options(url))
-    if made.dialect.name == "sqlite":
-        _durable(made)
+    _set_up(made)
     return made
 
 
@@ -133,6 +158,5 @@ def async_engine(given: str | URL | AsyncEngine) -> AsyncEngine:
         made = create_async_engine(url, **_options(url))
     except InvalidRequestError:
         raise Misuse(f"{url.drivername!r} is no asyncio driver; name one in the journal's URL") from None
-    if made.dialect.name == "sqlite":
-        _durable(made.sync_engine)
+    _set_up(made.sync_engine)
     return made

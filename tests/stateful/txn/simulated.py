@@ -22,8 +22,7 @@ from backstay.txn import Backoff, Branch, Outcome, Participant, Settings, Transa
 from backstay.txn.barrier.schema import metadata as barrier_metadata
 from backstay.txn.cast import Cast
 from backstay.txn.errors import AlreadyCancelled, AlreadyConfirmed, AlreadyRun, JournalUnanswered
-from backstay.txn.journals.schema import metadata as journal_metadata
-from backstay.txn.journals.schema import migrate
+from backstay.txn.journals.schema import metadata as journal_metadata, migrate
 from backstay.txn.journals.sql import SqlJournal
 from backstay.txn.tcc.states import Event, State, outcome
 from backstay.txn.tcc.transport import Request
@@ -126,7 +125,7 @@ class WitnessedJournal(SqlJournal):
 
 
 class Letters:
-    """The transport: requests and replies are messages, which are lost, late and doubled as the world's network says."""
+    """The transport: requests and replies are messages, which are lost, late and doubled."""
 
     def __init__(self, host: Host, shop: Shop) -> None:
         self._host, self._shop = host, shop
@@ -189,9 +188,7 @@ class Shop:
         self.journal_trouble = journal_trouble
         self.decisions: dict[str, set[Outcome]] = {}
         self.engines = {name: emptied(name) for name in ("journal", *self.names)}
-        self.participants = {
-            name: (self.world.host(name), account(name, self.engines[name])) for name in self.names
-        }
+        self.participants = {name: (self.world.host(name), account(name, self.engines[name])) for name in self.names}
         self.settings = Settings(
             deadline=2.0,
             timeout=0.4,
@@ -262,7 +259,9 @@ class Shop:
         except AlreadyRun as error:
             self._told_again(basket, error)
             raise
-        calls = [Call(target=Target(kind="action", address=name), payload={"units": n}) for name, n in basket.units.items()]
+        calls = [
+            Call(target=Target(kind="action", address=name), payload={"units": n}) for name, n in basket.units.items()
+        ]
         error: BaseException | None = None
         try:
             for group in [calls] if basket.parallel else [[call] for call in calls]:
@@ -388,7 +387,9 @@ class Shop:
                         "backstay_barrier b WHERE b.gtrid = a.gtrid AND b.branch = a.branch AND b.phase = 'end')"
                     )
                 )
-            assert (row.spent, row.held, row.free) == (spent, 0, START - spent), f"I1/I7: {name} has {row}, sold {spent}"
+            assert (row.spent, row.held, row.free) == (spent, 0, START - spent), (
+                f"I1/I7: {name} has {row}, sold {spent}"
+            )
             assert hanging == 0, f"{name} has {hanging} tries that nobody will end"
 
 
