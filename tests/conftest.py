@@ -20,6 +20,7 @@ from servers import PARTS, EngineMissing, External, Run, engine, external_url
 if TYPE_CHECKING:
     from servers.databases import PostgresPool
     from servers.server import Server
+    from servers.sets import Cluster, Ensemble, Sentinels
 
 RUN = "BACKSTAY_TEST_RUN"
 """Names the run's directory to its xdist workers."""
@@ -49,7 +50,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     parts = [
         part.name
         for part in PARTS.values()
-        if f"own_{part.name}" in wanted or (f"{part.name}_server" in wanted and external_url(part) is None)
+        if f"own_{part.name}" in wanted
+        or (part.name == "redis" and wanted & {"own_sentinels", "own_cluster"})
+        or (part.name == "zookeeper" and "own_ensemble" in wanted)
+        or (f"{part.name}_server" in wanted and external_url(part) is None)
     ]
     if parts:
         with contextlib.suppress(EngineMissing):  # each fixture raises it again, beside the tests that need it
@@ -187,3 +191,30 @@ def own_mariadb(server_run: Run) -> Iterator[Callable[[], Server]]:
 def own_zookeeper(server_run: Run) -> Iterator[Callable[[], Server]]:
     """A function that starts a ZooKeeper for this test alone."""
     yield from _own(server_run, "zookeeper")
+
+
+@pytest.fixture
+def own_sentinels(server_run: Run) -> Iterator[Sentinels]:
+    """A Redis master, two replicas and three Sentinels for this test alone; ready after about 3 s."""
+    from servers.sets import sentinels
+
+    with sentinels(server_run.images("redis"), server_run.labels) as started:
+        yield started
+
+
+@pytest.fixture
+def own_cluster(server_run: Run) -> Iterator[Cluster]:
+    """A Redis Cluster of three masters and three replicas for this test alone; ready after about 4 s."""
+    from servers.sets import cluster
+
+    with cluster(server_run.images("redis"), server_run.labels) as started:
+        yield started
+
+
+@pytest.fixture
+def own_ensemble(server_run: Run) -> Iterator[Ensemble]:
+    """Three ZooKeeper servers for this test alone; ready after about 3 s."""
+    from servers.sets import ensemble
+
+    with ensemble(server_run.images("zookeeper"), server_run.labels) as started:
+        yield started

@@ -10,7 +10,6 @@ maxSessionTimeout=60000
 initLimit=20
 syncLimit=4
 dataDir=/data
-clientPort=2181
 admin.enableServer=false
 4lw.commands.whitelist=*
 maxClientCnxns=0
@@ -18,10 +17,12 @@ CONF
 if [ -n "${SERVERS:-}" ]; then
     echo "${ID:?which of SERVERS is this one, counted from 1}" > /data/myid
     number=0
-    for name in $SERVERS; do
+    for server in $SERVERS; do
         number=$((number + 1))
-        echo "server.$number=$name:2888:3888;2181" >> "$conf"
+        echo "server.$number=$server" >> "$conf"
     done
+else
+    echo "clientPort=2181" >> "$conf"
 fi
 exec java -Xmx128m -Xss256k -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
     -Dzookeeper.extendedTypesEnabled=true -Dznode.container.checkIntervalMs=500 \

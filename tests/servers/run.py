@@ -95,9 +95,14 @@ class Run:
         """Start another server for the caller alone, to be killed at will; remove it after use."""
         return self._start(part, environment)
 
-    def _start(self, part: Part, environment: Mapping[str, str] | None = None) -> Server:
-        image = engine.images([part.name])[part.name]
+    def images(self, *names: str) -> Mapping[str, str]:
+        """The tags of these images, built if need be; whoever starts containers of them uses this run's `labels`."""
+        tags = engine.images(names)
         self._first_use()
+        return tags
+
+    def _start(self, part: Part, environment: Mapping[str, str] | None = None) -> Server:
+        image = self.images(part.name)[part.name]
         from .server import start  # the Docker client costs 0.3 s that a run without containers need not pay
 
         return start(part, image, labels=self.labels, environment=environment)

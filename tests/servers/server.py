@@ -6,7 +6,7 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +37,12 @@ class Server:
     def id(self) -> str:
         """The container's id."""
         return self._container.get_container_id()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs and is not paused, as Docker knows it."""
+        self._raw.reload()
+        return bool(self._raw.status == "running")
 
     def kill(self) -> None:
         """End the server with SIGKILL, as a power cut would. What it acknowledged is still there after `start`."""
@@ -127,18 +133,34 @@ def _tail(raw: Container) -> str:
 
 
 def start(part: Part, image: str, *, labels: Mapping[str, str], environment: Mapping[str, str] | None = None) -> Server:
-    """Start a container of `image` and return once the server in it answers.
+    """Start a container of `image` and return once the server in it answers."""
 
-    The port is chosen here and published on 127.0.0.1 only: one chosen by Docker would be another one after a restart.
-    Somebody may take the port between the choice and the start; then another one is tried.
+    def container(ports: Sequence[int]) -> DockerContainer:
+        made = DockerContainer(image).with_kwargs(labels=dict(labels)).with_envs(**dict(environment or {}))
+        publish(made, {part.port: ports[0]})
+        return made.waiting_for(UntilItServes(part, part.url.format(port=ports[0])))
+
+    started, ports = start_on_free_ports(1, container)
+    return Server(part, started, ports[0])
+
+
+def publish(container: DockerContainer, ports: Mapping[int, int]) -> None:
+    """Publish ports (inside: outside) on 127.0.0.1 only."""
+    # Its type knows only bare ports, which would be published to the whole network.
+    container.ports = cast(Any, {f"{inside}/tcp": ("127.0.0.1", outside) for inside, outside in ports.items()})
+
+
+def start_on_free_ports(
+    count: int, make: Callable[[Sequence[int]], DockerContainer]
+) -> tuple[DockerContainer, Sequence[int]]:
+    """Start what `make` makes of so many free ports.
+
+    The ports are chosen here: those that Docker chooses are others after a restart. Somebody may take one between the
+    choice and the start; then others are tried.
     """
     for _ in range(10):
-        port = free_port()
-        container = DockerContainer(image).with_kwargs(labels=dict(labels)).with_envs(**dict(environment or {}))
-        # Its type knows only bare ports, which would be published to the whole network.
-        container.ports = cast(Any, {f"{part.port}/tcp": ("127.0.0.1", port)})
-        server = Server(part, container, port)
-        container.waiting_for(UntilItServes(part, server.url))
+        ports = [free_port() for _ in range(count)]
+        container = make(ports)
         try:
             container.start()
         except APIError as error:
@@ -149,8 +171,8 @@ def start(part: Part, image: str, *, labels: Mapping[str, str], environment: Map
         except BaseException:
             container.stop()
             raise
-        return server
-    raise RuntimeError(f"no free port for the {part.name} server after 10 tries")
+        return container, ports
+    raise RuntimeError(f"no {count} free ports on 127.0.0.1 after 10 tries")
 
 
 def free_port() -> int:
@@ -173,4 +195,4 @@ def free_port() -> int:
     raise RuntimeError("no free port on 127.0.0.1 after 100 tries")
 
 
-__all__ = ["Server", "UntilItServes", "engine", "free_port", "start"]
+__all__ = ["Server", "UntilItServes", "engine", "free_port", "publish", "start", "start_on_free_ports"]
