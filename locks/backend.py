@@ -136,7 +136,7 @@ class Backend(Protocol):
         ...
 
     async def open(self, timeout: float) -> None:
-        """Open the mailbox and wait until the store has confirmed it (W1)."""
+        """Open the mailbox and wait until the store has confirmed it (W1); `Unavailable` where it did not."""
         ...
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ from math import inf
 from backstay.runtime import Job, Runtime, Signal
 
 from .lease import HELD, LOST, TICK, Grant, State, first_renewal
-from .renewal import Batch, Errand, Ward
+from .renewal import Batch, Errand, Lane, Ward
 from .telemetry import Meters
 
 __all__ = ["Keeper", "tell"]
@@ -28,13 +28,14 @@ logger = logging.getLogger("backstay.locks")
 
 LINGER = 30.0  # s for which a keeper with nothing to do stays awake
 PUT_OFF = 0.1  # s
+STUCK = 0.25  # s after which a store that has not answered a batch gets a second worker
 SPARE = 64  # closed entries that are always tolerated in the heap
 
 
 class Keeper:
     """The one background worker of all leases in a process or loop; started at first use, ends when idle."""
 
-    __slots__ = ("__weakref__", "_closed", "_heap", "_job", "_mutex", "_order", "_planned", "_runtime", "_signal",
+    __slots__ = ("__weakref__", "_closed", "_heap", "_job", "_lanes", "_mutex", "_order", "_planned", "_runtime", "_signal",
                  "wakes")  # fmt: skip
 
     def __init__(self, runtime: Runtime) -> None:
@@ -49,6 +50,7 @@ class Keeper:
         self._planned = inf
         self._signal: Signal | None = None
         self._job: Job | None = None
+        self._lanes: dict[int, Lane] = {}
         self.wakes = 0
 
     @property
@@ -105,6 +107,24 @@ class Keeper:
             for grant in grants:
                 grant.renewing = None
         signal.set()
+
+    def next_batch(self, ward: Ward, now: float) -> list[Grant | Errand]:
+        """Return what came due for a store while its worker was busy; with nothing to return the worker ends."""
+        with self._mutex:
+            lane = self._lanes.get(id(ward))
+            if lane is None:
+                return []
+            batch, lane.waiting, lane.began = lane.waiting, [], now
+            if not batch:
+                lane.workers -= 1
+                if not lane.workers:
+                    del self._lanes[id(ward)]
+            return batch
+
+    def abandon(self, ward: Ward) -> None:
+        """Forget the workers of a store; what waited for them is asked again or runs out."""
+        with self._mutex:
+            self._lanes.pop(id(ward), None)
 
     def grants(self, ward: Ward) -> list[Grant]:
         """Return the leases of `ward` that are held or being released."""
@@ -187,10 +207,19 @@ class Keeper:
                 batch.append(what)
         if not batch:
             return
+        with self._mutex:
+            lane = self._lanes.get(id(ward))
+            if lane is not None and now - lane.began < STUCK:
+                lane.waiting += batch  # the worker of this store takes them next, all in one go
+                return
+            lane = lane or self._lanes.setdefault(id(ward), Lane(ward))
+            lane.began = now
+            lane.workers += 1
         try:
             self._runtime.spawn(Batch(self, self._runtime, ward, batch).run, name="backstay-locks-renewal")
         except RuntimeError:  # no thread to be had: the next round may have one, and the deadlines stay watched
             logger.exception("renewal of %d locks is put off by %.1f s", len(batch), PUT_OFF)
+            batch += self.next_batch(ward, now)
             for what in batch:
                 self.plan(ward, what, now + PUT_OFF)
 

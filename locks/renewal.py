@@ -15,7 +15,7 @@ from .telemetry import Meters
 if TYPE_CHECKING:
     from .keeper import Keeper
 
-__all__ = ["Batch", "Errand", "Ward"]
+__all__ = ["Batch", "Errand", "Lane", "Ward"]
 
 logger = logging.getLogger("backstay.locks")
 
@@ -45,26 +45,44 @@ class Errand:
         self.failures = 0
 
 
+class Lane:
+    """What is due for one store while a worker is busy with it: so there is one connection and one thread a store."""
+
+    __slots__ = ("began", "waiting", "ward", "workers")
+
+    def __init__(self, ward: Ward) -> None:
+        self.ward = ward  # kept alive: lanes are found by its identity
+        self.waiting: list[Grant | Errand] = []
+        self.began = 0.0
+        self.workers = 0
+
+
 class Batch:
     """What is due for one store now."""
 
-    __slots__ = ("_errands", "_grants", "_keeper", "_runtime", "_ward")
+    __slots__ = ("_due", "_keeper", "_runtime", "_ward")
 
     def __init__(self, keeper: Keeper, runtime: Runtime, ward: Ward, due: list[Grant | Errand]) -> None:
-        self._keeper, self._runtime, self._ward = keeper, runtime, ward
-        self._grants = [what for what in due if isinstance(what, Grant)]
-        self._errands = [what for what in due if isinstance(what, Errand)]
+        self._keeper, self._runtime, self._ward, self._due = keeper, runtime, ward, due
 
     async def run(self) -> None:
-        """Renew, then withdraw; what the store did not answer is planned again."""
-        if self._grants:
-            await self._renew()
-        for errand in self._errands:
-            await self._withdraw(errand)
+        """Renew, then withdraw, until nothing is left; what the store did not answer is planned again."""
+        try:
+            while self._due:
+                grants = [what for what in self._due if isinstance(what, Grant)]
+                if grants:
+                    await self._renew(grants)
+                for what in self._due:
+                    if isinstance(what, Errand):
+                        await self._withdraw(what)
+                self._due = self._keeper.next_batch(self._ward, self._runtime.now())
+        except BaseException:  # a loop that ends; whoever comes later must not wait for this worker
+            self._keeper.abandon(self._ward)
+            raise
 
-    async def _renew(self) -> None:
+    async def _renew(self, due: list[Grant]) -> None:
         ward, keeper, now = self._ward, self._keeper, self._runtime.now
-        grants, signal = keeper.begin_renewal(self._grants)
+        grants, signal = keeper.begin_renewal(due)
         sent = now()
         answers: list[Kept] = []
         try:

@@ -19,6 +19,7 @@ __all__ = ["Waiter"]
 BEAT = ALIVE / 2.5  # s between two looks, at most: a lost note costs this and no more (W4)
 AFTER_EXPIRY = 0.002  # s after which an ended time-to-live has surely been seen by the store
 SPREAD = 0.001  # s of jitter for each other waiter, so that an expiry does not call all of them at once (W6)
+LAST_LOOK = 0.01  # s; with less time left a request would more likely be cut off than answered
 RETRY, RETRY_CAP = 0.02, 0.5  # s, pauses after a request that was not answered
 
 
@@ -29,7 +30,7 @@ class Waiter:
     succeeded, withdraws the token where `entangled` says that the store may know it.
     """
 
-    __slots__ = ("_backend", "_failures", "_name", "_runtime", "_token", "_ttl", "_until", "_wait", "entangled",
+    __slots__ = ("_backend", "_busy", "_failures", "_name", "_runtime", "_token", "_ttl", "_until", "_wait", "entangled",
                  "in_flight", "letter", "queued_at", "queued_there", "sent")  # fmt: skip
 
     def __init__(
@@ -48,6 +49,7 @@ class Waiter:
         self.sent = sent  # when the latest take left
         self._until = sent + wait
         self._failures = 0
+        self._busy: Busy | None = None  # the latest answer that named a holder
         self.letter = letter
         self.entangled = False  # the store may have this token in its queue, or as an owner
         self.in_flight = False  # a take of it may still be on its way
@@ -84,7 +86,8 @@ class Waiter:
             return None  # not queued yet: the mailbox has to be opened first
         chance = self._runtime.uniform(0.0, 1.0)
         ends = inf if busy.left is None else busy.left + AFTER_EXPIRY + min(SPREAD * (busy.waiters - 1), 0.5) * chance
-        note = await self.letter.wait(min(left, ends, BEAT * (1.0 - 0.2 * chance)))
+        pause = left if left <= LAST_LOOK else min(left, ends, BEAT * (1.0 - 0.2 * chance))
+        note = await self.letter.wait(pause)
         if note is None or note.server_time < self.queued_there:
             # A note from before the last answer: that grant is over, since the store then named another owner.
             return None
@@ -97,6 +100,9 @@ class Waiter:
     async def _look(self, last: Busy | Unavailable | OutcomeUnknown) -> int | Busy | Unavailable | OutcomeUnknown:
         """Take once more, from the queue."""
         left = self._until - self._runtime.now()
+        if left <= LAST_LOOK and isinstance(last, Busy):
+            await self._runtime.sleep(left)
+            return last
         if left <= TICK:
             return last
         try:
@@ -116,6 +122,7 @@ class Waiter:
 
     def _note(self, answer: int | Busy | Unavailable | OutcomeUnknown) -> None:
         if isinstance(answer, Busy):
+            self._busy = answer
             self.in_flight = False
             self._failures = 0
             if self.letter is not None:
@@ -129,6 +136,8 @@ class Waiter:
             return refused(self._name, last, self._wait)
         if self.entangled:
             return unanswered(self._name, self._token, self._backend, last)
+        if self._busy is not None:  # it was held when the store last answered, and we never queued
+            return refused(self._name, self._busy, self._wait)
         return last
 
 

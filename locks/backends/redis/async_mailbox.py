@@ -11,7 +11,7 @@ from redis import exceptions
 from backstay.errors import Misuse
 from backstay.locks.backend import Note
 
-from .answers import unanswered
+from .answers import not_reached
 from .async_wire import AsyncConnection, AsyncWire
 from .mailbox import note_of
 
@@ -97,7 +97,7 @@ class AsyncMailbox:
                 loop = asyncio.get_running_loop()
                 self._reader = loop.create_task(self._read(connection), name="backstay-locks-mailbox")
         except (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError) as error:
-            raise unanswered(self._label, error) from error
+            raise not_reached(self._label, error) from error
 
     async def _read(self, connection: AsyncConnection) -> None:
         try:

@@ -19,7 +19,7 @@ from backstay.clock import monotonic
 from backstay.errors import Misuse
 from backstay.locks.backend import Note
 
-from .answers import unanswered
+from .answers import not_reached
 from .wire import BlockingWire, Connection
 
 __all__ = ["BlockingLetter", "BlockingMailbox", "note_of"]
@@ -91,7 +91,7 @@ class BlockingMailbox:
         """Subscribe, and wait until the server has confirmed it (W1)."""
         until = monotonic() + timeout
         if not self._opening.acquire(timeout=timeout):
-            raise unanswered(self._label, TimeoutError("another thread is still subscribing"))
+            raise not_reached(self._label, TimeoutError("another thread is still subscribing"))
         try:
             if self.address:
                 return
@@ -104,7 +104,7 @@ class BlockingMailbox:
                 connection.read_response(timeout=max(until - monotonic(), 0.001))
             except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
                 connection.disconnect()
-                raise unanswered(self._label, error) from error
+                raise not_reached(self._label, error) from error
             except BaseException:
                 connection.disconnect()
                 raise

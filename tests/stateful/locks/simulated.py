@@ -138,7 +138,7 @@ class SimMailbox:
         except ConnectionRefusedError as error:
             raise Unavailable("redis is down") from error
         except TimeoutError as error:
-            raise OutcomeUnknown("redis did not confirm") from error
+            raise Unavailable("redis did not confirm") from error
         self.address = channel
 
     def receive(self, channel: str, message: str) -> None:
@@ -218,7 +218,14 @@ class Client:
 
 
 def simulate(
-    seed: int, *, clients: int = 4, rounds: int = 3, faults: bool = True, rate_error: float = 0.009, ttl: float = 0.5
+    seed: int,
+    *,
+    clients: int = 4,
+    rounds: int = 3,
+    faults: bool = True,
+    rate_error: float = 0.009,
+    ttl: float = 0.5,
+    hold: float = 0.2,
 ) -> tuple[World, Server, list[Client]]:
     """Run some clients against one lock, checking after every step; raises where an invariant is broken."""
     network = Network(loss=0.04, delay=(0.0001, 0.02), long_delays=0.03) if faults else Network()
@@ -256,7 +263,7 @@ def simulate(
     for client in everybody:
         wait = 10.0 if not faults else world.random.choice((0.05, 0.5, 5.0))
         renew = not faults or world.random.random() < 0.7
-        work = client.rounds(rounds, ttl=ttl, wait=wait, hold=0.01 if not faults else 0.2, renew=renew)
+        work = client.rounds(rounds, ttl=ttl, wait=wait, hold=0.01 if not faults else hold, renew=renew)
         task = world.start(client.host, work, name="rounds")
         if faults:
             trouble(world, client, task)

@@ -27,12 +27,12 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.parametrize("block", range(4))
 def test_C5_F1_R5_no_two_valid_leases_whatever_fails(block: int) -> None:
     won = lost = 0
-    for seed in range(block * 500, block * 500 + 500):
+    for seed in range(block * 300, block * 300 + 300):
         _, server, clients = simulate(seed)
         won += sum(len(client.won) for client in clients)
         lost += sum(client.lost for client in clients)
         assert left_behind(server) == [], f"seed {seed}"
-    assert won > 1000, "the runs are too short or too broken to show anything"
+    assert won > 600, "the runs are too short or too broken to show anything"
     assert lost > 0, "nothing was ever lost: the faults do not bite"
 
 
@@ -115,7 +115,7 @@ PLANTED = {
         60,
     ),
     "deadline from the reply's time": (_deadline_from_the_reply, 400),
-    "renewal deadline from the reply's time": (_renewal_from_the_reply, 1200),
+    "renewal deadline from the reply's time": (_renewal_from_the_reply, 400),
     "hand-over deadline from receipt": (_handed_over_at_receipt, 300),
     "retry does not restart the ttl": (_script("TAKE", "redis.call('PEXPIRE', KEYS[1], ARGV[2])", ""), 100),
     "fence outside the grant": (
@@ -135,7 +135,7 @@ def test_the_simulator_finds_a_planted_bug(bug: str, monkeypatch: pytest.MonkeyP
     plant(monkeypatch)
     with pytest.raises(AssertionError) as found:  # noqa: PT012  # which of the seeds finds it is not known
         for seed in range(seeds):
-            simulate(seed)
+            simulate(seed, hold=0.8 if "renewal" in bug else 0.2)  # only long holds are renewed
     text = str(found.value)
     assert "valid" in text or text.startswith("["), text  # an invariant of the locks, not a broken simulation
 
