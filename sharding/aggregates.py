@@ -94,7 +94,9 @@ def divide_as_sqlite(total: Any, count: int) -> float:
     """
     if abs(total) >= _EXACT_FLOAT:
         raise NotMergeable(
-            "AVG over several shards: the sum is beyond 2**53", clause="AVG", cure="fetch SUM and COUNT and divide in Python"
+            "AVG over several shards: the sum is beyond 2**53",
+            clause="AVG",
+            cure="fetch SUM and COUNT and divide in Python",
         )
     return float(total) / float(count)
 
@@ -111,7 +113,9 @@ def _total(values: Iterable[Any]) -> Any:
 
 def _extreme(aggregate: Aggregate, at: int, rows: Sequence[Sequence[Any]], processed: Sequence[Sequence[Any]]) -> Any:
     assert aggregate.key is not None
-    known = [(aggregate.key(value[at]), row[at]) for row, value in zip(rows, processed, strict=True) if row[at] is not None]
+    known = [
+        (aggregate.key(value[at]), row[at]) for row, value in zip(rows, processed, strict=True) if row[at] is not None
+    ]
     if not known:
         return None
     pick = min if aggregate.name == "min" else max

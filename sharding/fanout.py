@@ -80,7 +80,9 @@ def _at_once(session: ShardedSession, call: tuple[Any, Any, bool]) -> bool:
 def _at_the_same_time(
     session: ShardedSession, shards: Sequence[str], statement: Any, params: Any, options: Any, bind_arguments: Any
 ) -> list[Any]:
-    phases = [Phases(session, statement, params, session.token_options(shard, options), bind_arguments) for shard in shards]
+    phases = [
+        Phases(session, statement, params, session.token_options(shard, options), bind_arguments) for shard in shards
+    ]
     for phase in phases[:1]:
         phase.autoflush()
     # One after the other: a session refuses to provision two connections at the same time.
@@ -135,12 +137,12 @@ def _divider(session: ShardedSession, shard: str) -> Callable[[Any, int], Any]:
     if session.layout.dialect == "sqlite":
         return divide_as_sqlite
     postgresql = session.layout.dialect == "postgresql"
-    quotient = text("SELECT CAST(:total AS NUMERIC) / CAST(:count AS NUMERIC)" if postgresql else "SELECT :total / :count")
+    quotient = text(
+        "SELECT CAST(:total AS NUMERIC) / CAST(:count AS NUMERIC)" if postgresql else "SELECT :total / :count"
+    )
 
     def divide(total: Any, count: int) -> Any:
         values = {"total": Decimal(total), "count": Decimal(count)}
         return session.connection_on(shard, read_only=True).execute(quotient, values).scalar_one()
 
     return divide
-
-

@@ -192,7 +192,9 @@ def _engines(databases: Mapping[str, Database]) -> tuple[dict[str, Engine], dict
         raise Misuse("some shards have asyncio engines and some have not; give all of one make")
     dialects = {engine.dialect.name for engine in engines.values()}
     if len(dialects) > 1:
-        raise Misuse(f"all shards need one dialect, got {', '.join(sorted(dialects))}: NULL order and types differ between them")
+        raise Misuse(
+            f"all shards need one dialect, got {', '.join(sorted(dialects))}: NULL order and types differ between them"
+        )
     return engines, async_engines
 
 
@@ -203,7 +205,9 @@ def _engine(name: str, database: Database) -> Engine | AsyncEngine:
         url = make_url(database)
         return create_async_engine(url) if url.get_dialect().is_async else create_engine(url)
     except (ArgumentError, ValueError) as error:  # a port that is no number is a plain ValueError
-        raise Misuse(f"shard {name!r}: {mask(str(database))!r} is no database URL or engine: {mask(str(error))}") from None
+        raise Misuse(
+            f"shard {name!r}: {mask(str(database))!r} is no database URL or engine: {mask(str(error))}"
+        ) from None
     except ImportError as error:
         extra = _EXTRAS.get((error.name or "").lower())
         if extra is None:

@@ -31,10 +31,7 @@ __all__ = ["Merging", "OrderKey", "apart", "examine", "order_keys"]
 
 #: Functions of one row. Anything else might be an aggregate, a random number or a window.
 _ROW_FUNCTIONS: Final = frozenset(
-    """abs acos ascii asin atan cast ceil ceiling char_length character_length coalesce concat date date_part date_trunc day exp
-    extract floor greatest hour ifnull instr least length ln log lower lpad ltrim md5 minute mod month now nullif power replace
-    reverse right left round rpad rtrim second sign sqrt strftime substr substring time trim trunc upper year
-    current_date current_time current_timestamp""".split()
+    ["abs", "acos", "ascii", "asin", "atan", "cast", "ceil", "ceiling", "char_length", "character_length", "coalesce", "concat", "date", "date_part", "date_trunc", "day", "exp", "extract", "floor", "greatest", "hour", "ifnull", "instr", "least", "length", "ln", "log", "lower", "lpad", "ltrim", "md5", "minute", "mod", "month", "now", "nullif", "power", "replace", "reverse", "right", "left", "round", "rpad", "rtrim", "second", "sign", "sqrt", "strftime", "substr", "substring", "time", "trim", "trunc", "upper", "year", "current_date", "current_time", "current_timestamp"]
 )
 _MODIFIERS: Final = {
     operators.desc_op,
@@ -235,9 +232,7 @@ def _by_name(name: str, statement: Any) -> Any:
 
 def _bare(clause: Any) -> Any:
     while True:
-        if isinstance(clause, (_label_reference, Label, Grouping)):
-            clause = clause.element
-        elif isinstance(clause, UnaryExpression) and clause.modifier in _MODIFIERS:
+        if isinstance(clause, (_label_reference, Label, Grouping)) or (isinstance(clause, UnaryExpression) and clause.modifier in _MODIFIERS):
             clause = clause.element
         else:
             return clause

@@ -110,7 +110,9 @@ def _check_key(session: ShardedSession, state: InstanceState[Any], placement: Pl
             )
 
 
-def _relatives(session: ShardedSession, state: InstanceState[Any]) -> Iterator[tuple[RelationshipProperty[Any], InstanceState[Any]]]:
+def _relatives(
+    session: ShardedSession, state: InstanceState[Any]
+) -> Iterator[tuple[RelationshipProperty[Any], InstanceState[Any]]]:
     """Loaded objects that a relationship ties to the same shard."""
     for prop in state.mapper.relationships:
         value = state.dict.get(prop.key)

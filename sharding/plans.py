@@ -16,7 +16,6 @@ from .errors import NotMergeable, Unroutable
 from .internals import cache_key, plain
 from .mergeable import Merging, apart, examine
 from .predicates import Equal
-from .rules import Placement
 from .scope import Group, Reading, read_select, read_write
 
 if TYPE_CHECKING:
@@ -172,8 +171,14 @@ def plan_write(statement: Any, key: Any, layout: ShardMap) -> Plan:
     """
     table = statement.table
     if not isinstance(plain(table), Table):
-        raise Unroutable("an UPDATE or DELETE of an alias or a join cannot be routed", clause="UPDATE", cure="use the class")
-    values = [] if statement.is_delete else [value for value in (statement._values or {}).values() if hasattr(value, "get_children")]
+        raise Unroutable(
+            "an UPDATE or DELETE of an alias or a join cannot be routed", clause="UPDATE", cure="use the class"
+        )
+    values = (
+        []
+        if statement.is_delete
+        else [value for value in (statement._values or {}).values() if hasattr(value, "get_children")]
+    )
     reading = read_write(plain(table), statement._where_criteria, values, layout.placements, places(key))
     groups = reading.groups()
     return Plan(groups=groups, single=_single(groups), merging=None)

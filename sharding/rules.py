@@ -166,7 +166,9 @@ def _kind_of(column: Column[Any]) -> KeyKind:
     kind = KINDS.get(python_type)
     if kind is None:
         names = ", ".join(kind.name for kind in KINDS.values())
-        raise Misuse(f"sharding key {column} has the type {column.type!r}, which has no stable hash; use one of {names}")
+        raise Misuse(
+            f"sharding key {column} has the type {column.type!r}, which has no stable hash; use one of {names}"
+        )
     return kind
 
 

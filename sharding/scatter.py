@@ -83,7 +83,9 @@ def gathered(
     simple = isinstance(metadata, SimpleResultMetaData)
     if hidden and not simple and len(set(metadata._keys[:visible])) != visible:
         cursors.close()
-        raise NotMergeable("two selected columns have the same label", clause="SELECT", cure="give them different labels")
+        raise NotMergeable(
+            "two selected columns have the same label", clause="SELECT", cure="give them different labels"
+        )
     if merging.aggregates:
         rows = [row for stream in streams for row in stream]
         processed = [_processed(row, processors) for row in rows]
@@ -174,7 +176,9 @@ def _processed(row: Sequence[Any], processors: Any) -> Sequence[Any]:
 
 
 def _sort_key(merging: Merging, visible: int, processors: Any) -> Callable[[Any], tuple[Any, ...]]:
-    parts = [(visible + at, key.of, processors[visible + at] if processors else None) for at, key in enumerate(merging.order)]
+    parts = [
+        (visible + at, key.of, processors[visible + at] if processors else None) for at, key in enumerate(merging.order)
+    ]
 
     def sort_key(row: Any) -> tuple[Any, ...]:
         return tuple(of(row[at] if process is None else process(row[at])) for at, of, process in parts)

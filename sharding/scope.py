@@ -55,8 +55,10 @@ class Occurrence:
             return self.source is self.placement.table
         if not isinstance(column, ColumnClause) or column.table is None:
             return False
-        return plain(column.table) is self.source and self.source.c.get(column.key) is not None and (
-            column.key == wanted.key
+        return (
+            plain(column.table) is self.source
+            and self.source.c.get(column.key) is not None
+            and (column.key == wanted.key)
         )
 
 
@@ -202,7 +204,12 @@ class _Scope:
                 self._link([clause], holds)
         for one in self._here:
             self._narrow_by(one, [*where, *inner_ons])
-        clauses = [*expanded._raw_columns, *where, *(clause for clause, _ in self._joins if clause is not None), *expanded._having_criteria]
+        clauses = [
+            *expanded._raw_columns,
+            *where,
+            *(clause for clause, _ in self._joins if clause is not None),
+            *expanded._having_criteria,
+        ]
         clauses += [*expanded._group_by_clauses, *expanded._order_by_clauses]
         for inner in subselects(clauses):
             _Scope(self._reading, top=False, outer=self).select(inner)
@@ -273,7 +280,9 @@ class _Scope:
             self._from(part.element, optional=optional)
         elif isinstance(part, Join):
             if part.full:
-                raise Unroutable("FULL OUTER JOIN cannot be routed", clause="FULL OUTER JOIN", cure="use two LEFT JOINs")
+                raise Unroutable(
+                    "FULL OUTER JOIN cannot be routed", clause="FULL OUTER JOIN", cure="use two LEFT JOINs"
+                )
             left = len(self._here)
             self._from(part.left, optional=optional)
             right = len(self._here)
@@ -306,7 +315,9 @@ class _Scope:
         placement = self._reading.placements.get(table)
         if placement is None:
             raise Unroutable(
-                f"table {table.name!r} has no rule in this layout", clause="FROM", cure="add Rule(...) or Broadcast(...)"
+                f"table {table.name!r} has no rule in this layout",
+                clause="FROM",
+                cure="add Rule(...) or Broadcast(...)",
             )
         occurrence = Occurrence(part, placement, optional, self._top)
         self._here.append(occurrence)

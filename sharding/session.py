@@ -216,7 +216,9 @@ class ShardedSession(Session):
 
     def bulk_save_objects(self, *_: Any, **__: Any) -> None:
         """Refused: SQLAlchemy's bulk methods take one connection for all rows."""
-        raise Unroutable("bulk_* methods cannot be routed", cure="execute(insert(X), rows) is as fast and is split by shard")
+        raise Unroutable(
+            "bulk_* methods cannot be routed", cure="execute(insert(X), rows) is as fast and is split by shard"
+        )
 
     bulk_insert_mappings = bulk_update_mappings = bulk_save_objects
 
@@ -257,7 +259,13 @@ class ShardedSession(Session):
         return result.scalar() if _scalar_result else result
 
     def on(
-        self, shard: str | None, statement: Any, params: Any, options: Any, bind_arguments: Any, call: tuple[Any, Any, bool]
+        self,
+        shard: str | None,
+        statement: Any,
+        params: Any,
+        options: Any,
+        bind_arguments: Any,
+        call: tuple[Any, Any, bool],
     ) -> Any:
         """Run a statement as it is on one shard, which its objects will remember."""
         if shard is not None:

@@ -81,7 +81,9 @@ class UnitOfWork(SessionTransaction):
     def _commit_branches(self) -> None:
         layout = self.session.layout
         engines = {engine: name for name, engine in layout.engines.items()}
-        branches = {conn: entry for conn, entry in self._connections.items() if isinstance(conn, Connection) and entry[2]}
+        branches = {
+            conn: entry for conn, entry in self._connections.items() if isinstance(conn, Connection) and entry[2]
+        }
         order = {name: at for at, name in enumerate(layout.shards)}
         names = {conn: engines.get(conn.engine, "") for conn in branches}
         waiting = sorted(branches, key=lambda conn: (names[conn] in self.writers, order.get(names[conn], 0)))

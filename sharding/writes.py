@@ -55,7 +55,9 @@ def insert(
     placement = _placement(session, statement)
     if statement.select is not None:
         raise Unroutable(
-            "INSERT ... SELECT cannot be routed", clause="SELECT", cure="name the shard: execution_options={'shard': 's0'}"
+            "INSERT ... SELECT cannot be routed",
+            clause="SELECT",
+            cure="name the shard: execution_options={'shard': 's0'}",
         )
     _check_upsert(statement, placement)
     by_shard: dict[str, list[int]] = {}
@@ -112,7 +114,13 @@ def _insert_split(
 
 
 def _insert_on(
-    session: ShardedSession, shard: str, statement: Any, params: Any, options: Any, bind_arguments: Any, call: tuple[Any, Any, bool]
+    session: ShardedSession,
+    shard: str,
+    statement: Any,
+    params: Any,
+    options: Any,
+    bind_arguments: Any,
+    call: tuple[Any, Any, bool],
 ) -> Any:
     if _option("autoflush", options, statement, True):
         session._autoflush()
@@ -155,7 +163,9 @@ def write(
     placement = _placement(session, statement)
     if params is not None and not isinstance(params, Mapping):
         raise Unroutable(
-            "UPDATE with a list of parameter sets cannot be routed", clause="parameters", cure="execute one statement a set"
+            "UPDATE with a list of parameter sets cannot be routed",
+            clause="parameters",
+            cure="execute one statement a set",
         )
     plan, key = session.layout.plans.find(statement, lambda key: plan_write(statement, key, session.layout))
     values = Values(key, params)
@@ -173,7 +183,9 @@ def write(
                 cure="give the sharding key a value, or execution_options={'scatter_writes': True}",
             )
         if statement.kwargs:
-            raise Unroutable("dialect options such as LIMIT count per shard", clause="LIMIT", cure="give the sharding key a value")
+            raise Unroutable(
+                "dialect options such as LIMIT count per shard", clause="LIMIT", cure="give the sharding key a value"
+            )
     session.enlist(set(shards))
     targets = shards or [session.layout.shards[0]]  # RETURNING of nothing: one shard gives it its columns
     if len(targets) == 1:
@@ -277,7 +289,9 @@ def _check_new_key(
         value = _value(mapping, column, names)
         if value is _MISSING:
             continue
-        if hasattr(value, "get_children") or any(session.layout.shard_of(placement.table, value) != shard for shard in shards):
+        if hasattr(value, "get_children") or any(
+            session.layout.shard_of(placement.table, value) != shard for shard in shards
+        ):
             raise Misplaced(
                 f"UPDATE sets the sharding key {placement.attribute!r} to one that is not known to stay on its shard;"
                 " delete the row and insert a new one"

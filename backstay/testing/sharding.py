@@ -53,7 +53,9 @@ class MasterOracle:
             with ShardedSession(self._layout, **session_options) as session:
                 result = session.execute(statement, params or {})
                 labels = list(result.keys())
-                got = [_row(row) for row in result.unique()] if _collections(statement) else [_row(row) for row in result]
+                got = (
+                    [_row(row) for row in result.unique()] if _collections(statement) else [_row(row) for row in result]
+                )
         except (NotMergeable, Unroutable) as error:
             return Verdict(refused=error, rows=0)
         order = [_bare(clause, statement) for clause in statement._order_by_clauses]
@@ -79,9 +81,7 @@ class MasterOracle:
         return limit, value(statement._offset_clause) or 0
 
 
-def _compare(
-    got: list[Any], expected: list[tuple[Any, Any]], offset: int, limit: int | None, *, ordered: bool
-) -> None:
+def _compare(got: list[Any], expected: list[tuple[Any, Any]], offset: int, limit: int | None, *, ordered: bool) -> None:
     size = max(0, len(expected) - offset)
     size = size if limit is None else min(size, limit)
     assert len(got) == size, f"{len(got)} rows instead of {size}: {got[:5]}"

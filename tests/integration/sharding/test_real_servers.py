@@ -11,7 +11,7 @@ from sqlalchemy import Engine, Numeric, cast, collate, create_engine, event, fun
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
-from backstay.sharding import AsyncShardedSession, NotMergeable, ShardedSession, ShardMap, UnitPoisoned
+from backstay.sharding import AsyncShardedSession, ShardedSession, ShardMap, UnitPoisoned
 from backstay.testing.sharding import MasterOracle
 from unit.sharding.market import Base, Line, Order, baskets, fill, layout_of, order
 from unit.sharding.statements import ACCEPTED
@@ -43,7 +43,7 @@ def mariadb(mariadb_urls: Callable[[int], list[str]]) -> Iterator[Market]:
 
 #: What is accepted on SQLite and cannot be there: texts have another order, or the function has another name.
 POSTGRES_REFUSES = {"order by text", "min and max of date and text", "aggregates of no rows"}
-SQLITE_ONLY = {"group by the key, any aggregate", "one key, any clause", "one key on both sides"}
+SQLITE_ONLY = {"group by the key, any aggregate", "one key, any clause"}
 MARIADB_REFUSES = {*POSTGRES_REFUSES, "order by UUID"}
 MARIADB_HAS_NOT = {"order by, nulls first", "order by, nulls last"}
 
@@ -89,7 +89,7 @@ def test_a_shard_with_another_order_is_noticed(postgres: Market) -> None:
     layout, _ = postgres
     for engine in layout.engines.values():
         with engine.begin() as connection:
-            connection.execute(text("CREATE TABLE words (k INTEGER, w TEXT COLLATE \"en-x-icu\")"))
+            connection.execute(text('CREATE TABLE words (k INTEGER, w TEXT COLLATE "en-x-icu")'))
             connection.execute(text("INSERT INTO words VALUES (1, 'a'), (1, 'B'), (1, 'c')"))
     from sqlalchemy import Column, Integer, MetaData, String, Table
 
@@ -105,7 +105,9 @@ def test_a_shard_with_another_order_is_noticed(postgres: Market) -> None:
 def test_threads_and_turns_give_the_same(postgres: Market, at_once: bool) -> None:
     layout, _ = postgres
     with ShardedSession(layout, at_once=at_once) as session:
-        statement = select(Order).options(selectinload(Order.lines), joinedload(Order.lines, Line.product)).order_by(Order.id)
+        statement = (
+            select(Order).options(selectinload(Order.lines), joinedload(Order.lines, Line.product)).order_by(Order.id)
+        )
         orders = session.scalars(statement).unique().all()
         assert [(one.id, len(one.lines)) for one in orders] == [(at, at % 4) for at in range(60)]
         assert session.execute(select(T.c.id).order_by(T.c.id).limit(3)).scalars().all() == [0, 1, 2]
@@ -115,9 +117,11 @@ def test_E1_slow_shards_are_asked_at_the_same_time(postgres: Market) -> None:
     from backstay.clock import monotonic
 
     layout, _ = postgres
-    one_each = {layout.shard_of(Order, at * 3 % 13): at for at in range(60)}
+    one_each = {layout.shard_of(Order, at * 5 % 24): at for at in range(60)}
     assert len(one_each) == 4
-    statement = select(Order.id).where(Order.id.in_(one_each.values()), text("pg_sleep(0.3) IS NOT NULL")).order_by(Order.id)
+    statement = (
+        select(Order.id).where(Order.id.in_(one_each.values()), text("pg_sleep(0.3) IS NOT NULL")).order_by(Order.id)
+    )
     layout.pace.record(1.0)
     with ShardedSession(layout) as session:
         began = monotonic()
@@ -147,9 +151,11 @@ def test_E5_many_sessions_at_once_with_cold_pools(postgres: Market) -> None:
     def request(at: int) -> bool:
         with ShardedSession(layout, at_once=True) as session:
             ids = session.scalars(select(Order.id).order_by(Order.id.desc()).limit(3)).all()
-            mine = session.scalars(select(Order).where(Order.household_id == at % 13)).all()
-            return ids == [59, 58, 57] and {one.household_id for one in mine} == {at % 13} and all(
-                len(one.lines) == one.id % 4 for one in mine
+            mine = session.scalars(select(Order).where(Order.household_id == at % 24)).all()
+            return (
+                ids == [59, 58, 57]
+                and {one.household_id for one in mine} == {at % 24}
+                and all(len(one.lines) == one.id % 4 for one in mine)
             )
 
     with ThreadPoolExecutor(4) as pool:
@@ -203,9 +209,9 @@ def test_streaming_over_server_side_cursors(postgres: Market) -> None:
 def test_asyncio(postgres: Market, driver: str) -> None:
     layout, _ = postgres
     urls = {
-        name: engine.url.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False).replace(
-            "postgresql+psycopg:", "postgresql+psycopg_async:"
-        )
+        name: engine.url.set(drivername=f"postgresql+{driver}")
+        .render_as_string(hide_password=False)
+        .replace("postgresql+psycopg:", "postgresql+psycopg_async:")
         for name, engine in layout.engines.items()
     }
 
@@ -220,7 +226,9 @@ def test_asyncio(postgres: Market, driver: str) -> None:
                 assert [(one.id, len(one.lines)) for one in orders] == [(at, at % 4) for at in (59, 58, 57, 56, 55)]
                 average = (await session.execute(select(func.count(), func.avg(Order.price)))).one()
                 assert average[0] == 60 and await session.get(Order, 7) is not None
-                stream = await session.stream_scalars(select(Order.id).order_by(Order.id).execution_options(yield_per=9))
+                stream = await session.stream_scalars(
+                    select(Order.id).order_by(Order.id).execution_options(yield_per=9)
+                )
                 assert [at async for at in stream] == list(range(60))
                 await session.execute(insert(Order), [order(100 + at, at) for at in range(8)])
                 await session.rollback()

@@ -39,7 +39,7 @@ def whole(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShardMap, Engine]]:
-    """Four shards with 60 orders of 13 households, and one database with all of them; only to read."""
+    """Four shards with 60 orders of 24 households, and one database with all of them; only to read."""
     folder = tmp_path_factory.mktemp("market")
     shards, everything = sqlite_layout(folder), sqlite_whole(folder)
     fill(shards, everything, *baskets())

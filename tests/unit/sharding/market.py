@@ -133,9 +133,9 @@ def fill(layout: ShardMap, whole: Engine | None, orders: list[dict[str, Any]], l
             session.commit()
 
 
-def baskets(orders: int = 60, households: int = 13) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def baskets(orders: int = 60, households: int = 24) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Orders with some NULLs and ties, and up to three lines each."""
-    rows = [order(at, at * 3 % households) for at in range(orders)]
+    rows = [order(at, at * 5 % households) for at in range(orders)]
     for at, row in enumerate(rows):
         if at % 6 == 0:
             row["cents"] = row["note"] = row["placed_at"] = None

@@ -87,7 +87,9 @@ def test_E4_a_lost_answer_to_commit_is_unknown(deferred: ShardMap, monkeypatch: 
     assert (partial.value.committed, partial.value.rolled_back, partial.value.unknown) == (("s0",), (), ("s1",))
 
 
-def test_E4_a_single_shard_with_a_lost_answer_is_unknown_too(deferred: ShardMap, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_E4_a_single_shard_with_a_lost_answer_is_unknown_too(
+    deferred: ShardMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pretended loss, as above."""
     dialect = deferred.engine("s0").dialect
 

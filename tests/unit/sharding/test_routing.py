@@ -138,8 +138,10 @@ def test_R7_the_optional_side_never_narrows(layout: ShardMap) -> None:
 
 def test_R7_an_outer_join_does_not_tie_the_preserved_sides_together(layout: ShardMap) -> None:
     b = aliased(Order)
-    statement = select(Order.id).join(b, Order.cents == b.cents).outerjoin(
-        Line, and_(Line.household_id == K, Line.household_id == b.household_id)
+    statement = (
+        select(Order.id)
+        .join(b, Order.cents == b.cents)
+        .outerjoin(Line, and_(Line.household_id == K, Line.household_id == b.household_id))
     )
     with pytest.raises(NotMergeable):
         shards_of(layout, statement)
@@ -181,7 +183,7 @@ def test_get_by_a_primary_key_that_holds_the_sharding_key(filled: tuple[ShardMap
 def test_get_with_a_global_id_looks_on_all_shards_once(filled: tuple[ShardMap, Engine]) -> None:
     with ShardedSession(filled[0]) as session:
         one = session.get(Order, 7)
-        assert one is not None and one.household_id == 7 * 3 % 13
+        assert one is not None and one.household_id == 7 * 5 % 24
         assert session.get(Order, 7) is one
         assert session.get(Order, 10**6) is None
 
@@ -190,5 +192,5 @@ def test_get_without_a_way_to_the_shard_is_refused(filled: tuple[ShardMap, Engin
     with ShardedSession(filled[0]) as session:
         with pytest.raises(Unroutable, match="identity_token"):
             session.get(Line, 3)
-        line = session.get(Line, 3, identity_token=session.shard_of(Line, 3))
-        assert line is not None and line.household_id == 3
+        line = session.get(Line, 3, identity_token=session.shard_of(Line, 5))
+        assert line is not None and line.household_id == 5

@@ -39,8 +39,7 @@ def test_R14_golden_vectors_hold() -> None:
 
 def test_R14_the_hash_does_not_depend_on_the_process() -> None:
     code = (
-        "from backstay.sharding.slots import *\n"
-        "print([slot(TEXT, TEXT.canonical(f'k{i}'), 1024) for i in range(50)])"
+        "from backstay.sharding.slots import *\nprint([slot(TEXT, TEXT.canonical(f'k{i}'), 1024) for i in range(50)])"
     )
     outputs = {
         subprocess.run(
@@ -51,7 +50,9 @@ def test_R14_the_hash_does_not_depend_on_the_process() -> None:
     assert len(outputs) == 1 and outputs.pop().strip() == str([slot(TEXT, f"k{i}", 1024) for i in range(50)])
 
 
-@pytest.mark.parametrize("value", [True, False, "7", 7.0, Decimal(7), None, b"7", 2**63, -(2**63) - 1, uuid.UUID(int=7)])
+@pytest.mark.parametrize(
+    "value", [True, False, "7", 7.0, Decimal(7), None, b"7", 2**63, -(2**63) - 1, uuid.UUID(int=7)]
+)
 def test_R14_what_is_no_int_key(value: object) -> None:
     with pytest.raises(BadKey):
         INT.canonical(value)

@@ -158,7 +158,9 @@ def test_R11_a_list_is_split_and_RETURNING_keeps_the_callers_order(layout: Shard
         assert [tuple(row) for row in result] == [(row["id"], row["household_id"]) for row in rows]
         session.commit()
     placed = rows_by_shard(layout)
-    assert {name: {row["id"] for row in rows if layout.shard_of(Order, row["household_id"]) == name} for name in placed} == placed
+    assert {
+        name: {row["id"] for row in rows if layout.shard_of(Order, row["household_id"]) == name} for name in placed
+    } == placed
 
 
 def test_R11_returned_objects_carry_their_shard(layout: ShardMap) -> None:
@@ -171,9 +173,7 @@ def test_R11_returned_objects_carry_their_shard(layout: ShardMap) -> None:
         assert [coupon.cents for coupon in coupons] == [10, 20]
         assert orders[0] is not orders[1]
         assert [inspect(each).identity_token for each in orders] == ["s0", "s1"]
-        updated = session.scalars(
-            update(Order).where(Order.household_id == two).values(cents=3).returning(Order)
-        ).all()
+        updated = session.scalars(update(Order).where(Order.household_id == two).values(cents=3).returning(Order)).all()
         assert updated == [orders[1]]
 
 
@@ -219,7 +219,9 @@ def test_R11_upsert_on_its_shard_and_never_of_the_key(layout: ShardMap) -> None:
     with ShardedSession(layout) as session:
         for cents in (1, 2):
             statement = sqlite_insert(Order).values(**order(1, 7, cents=cents))
-            session.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"cents": statement.excluded.cents}))
+            session.execute(
+                statement.on_conflict_do_update(index_elements=["id"], set_={"cents": statement.excluded.cents})
+            )
         assert session.scalars(select(Order.cents).where(Order.household_id == 7)).all() == [2]
         statement = sqlite_insert(Order).values(**order(1, 7))
         with pytest.raises(Misplaced):
@@ -285,7 +287,8 @@ def test_update_with_a_correlated_or_foreign_subquery(layout: ShardMap) -> None:
         session.add(Order(id=1, household_id=7, lines=[Line(id=1, product_id=1, quantity=4)]))
         session.flush()
         session.execute(
-            update(Order).where(Order.household_id == 7).values(cents=quantity), execution_options={"synchronize_session": False}
+            update(Order).where(Order.household_id == 7).values(cents=quantity),
+            execution_options={"synchronize_session": False},
         )
         assert session.scalars(select(Order.cents).where(Order.household_id == 7)).one() == 4
         with pytest.raises(Unroutable, match="same shard"):
