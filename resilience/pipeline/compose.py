@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from backstay.errors import Misuse
 
@@ -28,7 +28,7 @@ def target_of(function: Any, resource: str) -> Target:
     inner: Any = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    kind = cast("type[Any]", type(inner))
+    kind: type[Any] = type(inner)
     candidates = (inner, getattr(kind, "__call__", None))  # noqa: B004  # an object may have an async __call__
     label = getattr(inner, "__qualname__", None) or kind.__qualname__
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in candidates):

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import dis
-import gc
 import json
 import logging
 import os
 import sys
 import threading
-import time
 import timeit
-import weakref
 from pathlib import Path
 
 import pytest
 
 from backstay.errors import BackstayError, Misuse, Unavailable
 from backstay.resilience import Switches
-from backstay.resilience.switches import Document, FileSource, MemorySource
+from backstay.resilience.switches import FileSource, MemorySource
 from backstay.resilience.switches.document import LARGEST, parse
-from backstay.telemetry import background
 from backstay.testing import ManualClock, measured
 
 
@@ -305,80 +301,6 @@ def test_SW9_a_read_takes_no_lock_and_under_0_3_us() -> None:
 
 
 # --- behind the scenes -------------------------------------------------------------------------------
-
-
-def wait_for(condition: object, seconds: float = 5.0) -> bool:
-    """Wait for the watcher's thread, which really runs here."""
-    assert callable(condition)
-    until = time.monotonic() + seconds
-    event = threading.Event()
-    while not condition():
-        if time.monotonic() > until:
-            return False
-        event.wait(0.005)
-    return True
-
-
-def test_the_watcher_applies_a_change_by_itself(path: Path) -> None:
-    switches = Switches.connect(path, interval=0.02)
-    assert any(entry.name == "backstay-switches" and entry.alive for entry in background())
-    replace(path, toml(recommendations=False, catalogue=True))
-    assert wait_for(lambda: switches.enabled("catalogue"))
-    assert not switches.enabled("recommendations")
-
-
-def test_the_watcher_survives_a_source_that_raises_and_keeps_serving_others(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Broken:
-        name, kind = "broken://", "broken"
-        polls = 0
-
-        def poll(self) -> Document | None:
-            self.polls += 1
-            if self.polls == 1:
-                return Document(switches={})
-            raise RuntimeError("a bug of a source")
-
-    with caplog.at_level(logging.ERROR, logger="backstay.resilience"):
-        broken = Broken()
-        kept = Switches(broken, interval=0.01)
-        switches = Switches.connect(path, interval=0.02)
-        assert wait_for(lambda: broken.polls > 3)
-        replace(path, toml(catalogue=True))
-        assert wait_for(lambda: switches.enabled("catalogue"))
-    assert kept.status().version == 1
-    assert "a bug of a source" in caplog.text
-
-
-def test_the_watcher_keeps_nobody_alive(path: Path) -> None:
-    switches = Switches.connect(path, interval=0.02)
-    gone = weakref.ref(switches)
-    del switches
-
-    def collected() -> bool:
-        gc.collect()
-        return gone() is None
-
-    assert wait_for(collected)
-
-
-def test_SW11_a_forked_child_goes_on_watching(path: Path) -> None:
-    switches = Switches.connect(path, interval=0.02)
-    slow = Switches.connect(path, interval=3600.0)
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            kept = not slow.enabled("catalogue")
-            confirmed = wait_for(lambda: slow.status().state == "ready")  # at once, not in an hour
-            replace(path, toml(recommendations=True, catalogue=True))
-            fresh = wait_for(lambda: switches.enabled("catalogue"))
-            listed = any(entry.name == "backstay-switches" and entry.alive for entry in background())
-            status = 0 if kept and confirmed and fresh and listed else 2
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_SW11_what_a_child_inherited_is_stale_until_it_is_confirmed(path: Path) -> None:
