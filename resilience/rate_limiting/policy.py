@@ -101,7 +101,18 @@ class RateLimit:
                 acquired.n += 1
             return await call(*args, **kwargs)
 
-        return limited
+        if self._key is not None or not isinstance(limiter.buckets, MemoryBuckets):
+            return limited
+        charge_one = limiter.buckets.charger_of_one()
+
+        async def limited_as_one(*args: Any, **kwargs: Any) -> Any:
+            balance = charge_one(cost)
+            if balance <= 0:
+                raise limiter.refuse(balance)
+            acquired.n += 1
+            return await call(*args, **kwargs)
+
+        return limited_as_one
 
     def _keys(self, target: Target) -> Callable[[tuple[Any, ...], Mapping[str, Any]], str]:
         given = self._key
