@@ -49,7 +49,7 @@ _PACKAGES = {
 def _url(given: str | URL, drivers: dict[str, str]) -> URL:
     try:
         url = make_url(given)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise Misuse(
             f"{mask(str(given))!r} is no database URL; expected something like 'sqlite:///journal.db' "
             "or 'postgresql+psycopg://user@host/database'"

@@ -106,11 +106,12 @@ class Upkeep:
         if self._stopping or any(not job.done for job in self._jobs):
             return
         self._close_announcements()
-        self._nudges = [self._runtime.signal(), self._runtime.signal()]
         work: list[tuple[str, Callable[[], Any], float]] = [
             ("backstay-txn-lease", self._seat.renew, self._settings.lease / 3),
-            ("backstay-txn-recovery", self._recoverer.round, self._settings.recover_every),
         ]
+        if self._settings.recovery:
+            work.append(("backstay-txn-recovery", self._recoverer.round, self._settings.recover_every))
+        self._nudges = [self._runtime.signal() for _ in work]
         self._jobs = [
             self._runtime.spawn(self._repeat(name, piece, every, nudge), name=name)
             for (name, piece, every), nudge in zip(work, self._nudges, strict=True)
@@ -120,7 +121,7 @@ class Upkeep:
 
     def nudge(self) -> None:
         """Have recovery look now."""
-        if self._nudges:
+        if len(self._nudges) > 1:
             self._nudges[1].set()
 
     def _repeat(

@@ -25,6 +25,8 @@ class Settings:
         recover_every: between two looks for unfinished work.
         journal_patience: how long an unanswered decision is asked again before `OutcomeUnknown`.
         backoff: between passes over the branches of a decided transaction.
+        recovery: whether this process recovers in the background. Turn it off where not all actions are at hand;
+            some other process must then do it.
         batch: transactions that one recovery round takes at once.
         at_once: transactions that recovery carries on side by side.
     """
@@ -35,6 +37,7 @@ class Settings:
     lease: float = 10.0
     recover_every: float = 1.0
     journal_patience: float = 5.0
+    recovery: bool = True
     backoff: Backoff = field(default_factory=Backoff)
     batch: int = 100
     at_once: int = 8

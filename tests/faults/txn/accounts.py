@@ -37,7 +37,7 @@ CONFIRMED_INSIDE = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A place in the protocol: the `nth` time that `step` is taken; `when` is before, middle (done, reply lost), after."""
+    """The `nth` time that a step is taken; `when` is before it, in its middle (done, reply lost) or after it."""
 
     step: str
     nth: int = 1
@@ -93,7 +93,7 @@ class Bank:
         return Participant(name, self.engine, try_=reserve, confirm=spend, cancel=give_back, lock_timeout=0.3)
 
     def manager(self, **settings: Any) -> TransactionManager:
-        chosen = Settings(**{"recover_every": 3600.0, "patience": 5.0, **settings})
+        chosen = Settings(**{"recovery": False, "patience": 5.0, **settings})
         return TransactionManager.connect(self.journal_url, actions=self.participants, settings=chosen)
 
     def rows(self) -> dict[str, tuple[int, int, int]]:
@@ -139,7 +139,7 @@ class Bank:
         """One transaction over both accounts; at `point` the process gets the signal `how`."""
         at = _At(point, how)
         journal = _Journal(journal_engine(self.journal_url), at)
-        settings = Settings(recover_every=3600.0, patience=5.0)
+        settings = Settings(recovery=False, patience=5.0)
         cast = Cast(
             journal=journal,
             transport=_Transport({one.name: one for one in self.participants}, at),
