@@ -16,7 +16,7 @@ import pytest
 from backstay.resilience import Switches
 from backstay.resilience.switches import Document
 from backstay.telemetry import background
-from tests.unit.resilience.test_switches import replace, toml
+from unit.resilience.test_switches import replace, toml
 
 
 @pytest.fixture

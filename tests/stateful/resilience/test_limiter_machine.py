@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from backstay.resilience import Rate
 from backstay.resilience.rate_limiting.backends.memory import MemoryBuckets
 from backstay.resilience.rate_limiting.backends.redis import RedisBuckets
-from tests.unit.resilience.lua_redis import LuaRedis, lua_buckets
-from tests.unit.resilience.oracle import Oracle
+from unit.resilience.lua_redis import LuaRedis, lua_buckets
+from unit.resilience.oracle import Oracle
 
 KEYS = ["", "a", "b"]
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 from backstay.resilience import Rate
 from backstay.resilience.rate_limiting.backend import StoreFailed
 from unit.resilience.lua_redis import LuaRedis, lua_buckets
+from unit.resilience.oracle import Oracle
 
 HOUR = 3600 * 1_000_000
 KEY = b"backstay:test:limit:1:{limit:k}"
