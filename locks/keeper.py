@@ -35,8 +35,19 @@ SPARE = 64  # closed entries that are always tolerated in the heap
 class Keeper:
     """The one background worker of all leases in a process or loop; started at first use, ends when idle."""
 
-    __slots__ = ("__weakref__", "_closed", "_heap", "_job", "_lanes", "_mutex", "_order", "_planned", "_runtime", "_signal",
-                 "wakes")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_heap",
+        "_job",
+        "_lanes",
+        "_mutex",
+        "_order",
+        "_planned",
+        "_runtime",
+        "_signal",
+        "wakes",
+    )
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

@@ -30,8 +30,23 @@ class Waiter:
     succeeded, withdraws the token where `entangled` says that the store may know it.
     """
 
-    __slots__ = ("_backend", "_busy", "_failures", "_name", "_runtime", "_token", "_ttl", "_until", "_wait", "entangled",
-                 "in_flight", "letter", "queued_at", "queued_there", "sent")  # fmt: skip
+    __slots__ = (
+        "_backend",
+        "_busy",
+        "_failures",
+        "_name",
+        "_runtime",
+        "_token",
+        "_ttl",
+        "_until",
+        "_wait",
+        "entangled",
+        "in_flight",
+        "letter",
+        "queued_at",
+        "queued_there",
+        "sent",
+    )
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -138,7 +138,7 @@ class MutexContract:
         return asyncio.run(main())
 
     @contextlib.asynccontextmanager
-    async def opened(self, face: str) -> AsyncIterator[Face]:
+    async def opened(self, face: str) -> AsyncGenerator[Face, None]:
         """Open one face."""
         locks: Face = BlockingFace(self.connect()) if face == "threads" else AsyncFace(self.connect_async())
         try:

@@ -115,9 +115,10 @@ class RedisBackend:
 
 def busy(answer: Any) -> Busy:
     """Read what `take.lua` answers when the lock is not the caller's."""
-    if not isinstance(answer, list):
+    try:
+        left, moment, waiters, owner = answer
+    except ValueError:  # b"withdrawn": nobody waits for this answer any more
         return Busy(None, 0.0, 0, "")
-    left, moment, waiters, owner = answer
     holder = owner.decode(errors="replace").partition("|")[0] if isinstance(owner, bytes) else ""
     return Busy(None if left == -1 else max(0.0, left / 1000.0), int(moment) / 1e6, waiters, holder)
 

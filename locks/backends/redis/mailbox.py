@@ -27,12 +27,13 @@ __all__ = ["BlockingLetter", "BlockingMailbox", "note_of"]
 
 def note_of(message: Any) -> tuple[str, Note] | None:
     """Read a message `token|fence|server time in us`; None where it is something else."""
-    if not isinstance(message, list) or len(message) != 3 or message[0] != b"message":
-        return None
     try:
-        token, fence, moment = message[2].decode().split("|")
+        kind, _, text = message
+        if kind != b"message":
+            return None
+        token, fence, moment = text.decode().split("|")
         return token, Note(int(fence), int(moment) / 1e6)
-    except ValueError:  # not ours: somebody else published here
+    except (TypeError, ValueError):  # not ours: somebody else published here
         return None
 
 

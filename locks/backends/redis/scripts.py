@@ -23,7 +23,7 @@ class Script:
 
 def load(name: str) -> Script:
     """Read a script and the files that it includes."""
-    folder = resources.files(__package__)
+    folder = resources.files("backstay.locks.backends.redis")
 
     def read(file: str) -> str:
         return folder.joinpath(file).read_text(encoding="utf-8")

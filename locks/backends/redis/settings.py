@@ -43,7 +43,7 @@ _OURS: Mapping[str, Any] = {
     "retry_on_timeout": False,
     "driver_info": None,  # spares two exchanges with each connection
 }
-_KINDS = {
+_KINDS: Mapping[str, tuple[Any, Any]] = {
     "Connection": (redis.Connection, asyncio_connections.Connection),
     "SSLConnection": (redis.SSLConnection, asyncio_connections.SSLConnection),
     "UnixDomainSocketConnection": (
@@ -95,8 +95,13 @@ def of_url(url: Url, answer_within: float | None) -> Settings:
     if url.scheme != "unix" and url.path.strip("/"):
         _database(url.path.strip("/"))  # redis-py takes database 0 where it cannot read the number
     try:
-        client = redis.Redis.from_url(url.raw)
-        return _of_pool(client.connection_pool, str(url), answer_within, timeout_given="socket_timeout" in url.query)
+        reader: Any = redis.Redis  # its from_url is typed in part only
+        return _of_pool(
+            reader.from_url(url.raw).connection_pool,
+            str(url),
+            answer_within,
+            timeout_given="socket_timeout" in url.query,
+        )
     except (ValueError, TypeError) as error:
         if isinstance(error, Misuse):
             raise

@@ -131,6 +131,10 @@ def test_C3_F1_a_stopped_holder_wakes_up_to_find_its_lease_over(child: Callable[
             locks.mutex("x", wait=0.0).acquire()
 
 
+def queued(server: Any, number: int) -> Callable[[], bool]:
+    return lambda: server.llen("backstay:faults:{x}:queue") == number
+
+
 def mailboxes(server: Any) -> list[Any]:
     return list(server.pubsub_channels("backstay:faults:mail:*"))
 
@@ -147,7 +151,7 @@ def test_Q2_killed_waiters_at_the_head_cost_nothing(child: Callable[[str], Child
         waiters = []
         for number in range(3):
             waiters.append(child(WAIT.format(ttl=30)))
-            until(lambda number=number: server.llen("backstay:faults:{x}:queue") == number + 1)
+            until(queued(server, number + 1))
         living = child(WAIT.format(ttl=30))
         assert living.line() == "waiting"
         until(lambda: server.llen("backstay:faults:{x}:queue") == 4)
@@ -165,7 +169,7 @@ def test_Q3_stopped_waiters_cost_one_bound_together(child: Callable[[str], Child
         waiters = []
         for number in range(3):
             waiters.append(child(WAIT.format(ttl=1.5)))
-            until(lambda number=number: server.llen("backstay:faults:{x}:queue") == number + 1)
+            until(queued(server, number + 1))
         living = child(WAIT.format(ttl=30))
         until(lambda: server.llen("backstay:faults:{x}:queue") == 4)
         for waiter in waiters:

@@ -67,7 +67,7 @@ def test_O5_a_child_that_leaves_the_parents_block_frees_nothing(locks: Locks, re
     with locks.mutex("order:8", ttl=30.0) as lease:
 
         def child() -> str:
-            lease.__class__  # noqa: B018  # the child has its own copy of the lease
+            lease.__class__  # the child has its own copy of the lease
             try:
                 with locks.mutex("order:9", ttl=30.0, wait=0.0) as own:
                     return f"{own.token != lease.token} {own.token.split('-')[-3] == str(os.getpid())}"

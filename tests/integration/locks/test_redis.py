@@ -16,7 +16,7 @@ import redis
 from backstay.blocking import drive
 from backstay.errors import Misuse, NotAcquired, Unavailable
 from backstay.locks import AsyncLocks, LockLost, Locks
-from backstay.locks.backend import Busy
+from backstay.locks.backend import Busy, Renewal
 from backstay.locks.backends.redis import RedisBackend, RedisSource
 from backstay.url import parse
 from stateful.locks.lua_redis import LuaRedis
@@ -344,6 +344,8 @@ def test_the_small_redis_of_the_simulator_answers_like_the_real_one(redis_url: s
     def shape(answer: Any) -> Any:
         return (answer.waiters, answer.owner) if isinstance(answer, Busy) else type(answer)
 
+    ours: Any
+    other: Any
     for _ in range(600):
         kind, token = chance.choice(["take", "take", "release", "renew", "withdraw"]), chance.choice(tokens)
         mine, theirs = fences.get(token, (1, 1))
@@ -356,15 +358,14 @@ def test_the_small_redis_of_the_simulator_answers_like_the_real_one(redis_url: s
         elif kind == "release":
             ours, other = drive(real.release("n", token, mine, 1.0)), drive(twin.release("n", token, theirs, 1.0))
         elif kind == "renew":
-            from backstay.locks.backend import Renewal
-
             ours = drive(real.renew([Renewal("n", token, mine, 60.0)], 1.0))[0]
             other = drive(twin.renew([Renewal("n", token, theirs, 60.0)], 1.0))[0]
             assert ours is other
             continue
         else:
-            ours = drive(real.withdraw("n", token, False, 1.0))  # type: ignore[func-returns-value]
-            other = drive(twin.withdraw("n", token, False, 1.0))  # type: ignore[func-returns-value]
+            drive(real.withdraw("n", token, False, 1.0))
+            drive(twin.withdraw("n", token, False, 1.0))
+            ours = other = None
         assert shape(ours) == shape(other), (kind, token)
         told: list[str] = []
         while (message := listening.get_message(timeout=0.0)) is not None:

@@ -62,7 +62,7 @@ class LuaRedis:
             del self.ends[key]
         return self.data.get(key)
 
-    def keys(self) -> list[str]:
+    def living(self) -> list[str]:
         return [key for key in list(self.data) if self.live(key) is not None]
 
     def command(self, name: str, *parts: Any) -> Any:

@@ -92,6 +92,15 @@ class BenchClient:
         self.keeper = Keeper(self.host)
         self.protocol = MutexProtocol(self.host, backend, self.keeper, Owners(name), own_meters())
 
+    def kill(self) -> None:
+        """End the process; its server learns of it by a FIN."""
+        self.mailbox.cut(seen_by_server=True)
+        self.host.crash()
+
+    def stop(self) -> None:
+        """Stop the process for longer than any test lasts; its connections stay."""
+        self.host.stall(1000.0)
+
     async def acquire(self, name: str = "x", *, ttl: float = 10.0, wait: float = 0.0, renew: bool = True) -> Grant:
         return await self.protocol.acquire(name, ttl, wait, renew)
 

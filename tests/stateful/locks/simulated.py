@@ -296,7 +296,7 @@ def trouble(world: World, client: Client, task: Any) -> None:
 
 def left_behind(server: Server) -> list[str]:
     """Return the keys that nobody should have left: all but fences and tombstones."""
-    return [key for key in server.redis.keys() if not key.endswith(":fence") and ":gone:" not in key]
+    return [key for key in server.redis.living() if not key.endswith(":fence") and ":gone:" not in key]
 
 
 __all__ = ["Client", "Server", "SimMailbox", "left_behind", "simulate"]

@@ -1,4 +1,4 @@
-"""The memory store and the shipped Lua are two programs for one set of rules: any history must read the same in both."""
+"""The memory store and the shipped Lua are two programs for one set of rules: a history reads the same in both."""
 
 from __future__ import annotations
 

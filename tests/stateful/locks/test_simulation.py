@@ -133,7 +133,7 @@ PLANTED = {
 def test_the_simulator_finds_a_planted_bug(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant, seeds = PLANTED[bug]
     plant(monkeypatch)
-    with pytest.raises(AssertionError) as found:  # noqa: PT012  # which of the seeds finds it is not known
+    with pytest.raises(AssertionError) as found:  # which of the seeds finds it is not known
         for seed in range(seeds):
             simulate(seed, hold=0.8 if "renewal" in bug else 0.2)  # only long holds are renewed
     text = str(found.value)
@@ -162,7 +162,7 @@ def test_W1_the_simulator_finds_a_missing_second_try(monkeypatch: pytest.MonkeyP
 
 def test_T4_clocks_that_differ_by_more_than_promised_are_noticed() -> None:
     """The margin is a rate: at five times the promised error two leases must be seen to overlap somewhere."""
-    with pytest.raises(AssertionError, match="valid"):  # noqa: PT012
+    with pytest.raises(AssertionError, match="valid"):
         for seed in range(600):
             simulate(seed, rate_error=0.05)
 

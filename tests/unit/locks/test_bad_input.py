@@ -70,7 +70,8 @@ def test_a_limit_for_answers_without_sense_is_refused(connect: Callable[..., Any
 @BOTH
 def test_clients_whose_servers_change_under_them_are_refused(connect: Callable[..., Any]) -> None:
     with pytest.raises(Misuse, match="SentinelManagedConnection"):
-        connect(Sentinel([("localhost", 26379)]).master_for("shop"))
+        sentinel: Any = Sentinel
+        connect(sentinel([("localhost", 26379)]).master_for("shop"))
     with pytest.raises(Misuse, match="RedisCluster"):
         connect(RedisCluster.__new__(RedisCluster))
 
@@ -113,7 +114,7 @@ def test_durations_may_be_timedeltas_and_wait_none_is_for_ever() -> None:
 
 
 @BOTH
-def test_a_misspelt_template_fails_when_decorating(connect: Callable[..., Any]) -> None:
+def test_a_misspelt_template_fails_when_decorating(connect: Callable[..., Locks | AsyncLocks]) -> None:
     locks = connect("memory://")
     with pytest.raises(Misuse, match="order_idd.*order_id"):
 
@@ -127,7 +128,7 @@ def test_a_misspelt_template_fails_when_decorating(connect: Callable[..., Any]) 
 
 
 @BOTH
-def test_a_generator_cannot_be_guarded(connect: Callable[..., Any]) -> None:
+def test_a_generator_cannot_be_guarded(connect: Callable[..., Locks | AsyncLocks]) -> None:
     locks = connect("memory://")
     with pytest.raises(Misuse, match="generator"):
 

@@ -40,7 +40,8 @@ def test_R2_O5_a_forked_child_is_another_owner() -> None:
 def test_no_token_is_given_twice_by_threads() -> None:
     import threading
 
-    owners, got = Owners("web"), []
+    owners = Owners("web")
+    got: list[str] = []
     threads = [threading.Thread(target=lambda: got.extend(owners.token() for _ in range(5000))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -58,8 +59,8 @@ def _hash_tag(key: str) -> str:
 
 @pytest.mark.parametrize("name", ["order:42", "{a}", "}{", "a}b{c", "100%", "%7B", "ключ", "{}", "a b\n"])
 def test_R8_all_keys_of_a_lock_share_one_hash_tag(name: str) -> None:
-    keys = keys_of("shop", name)
-    keys = (*keys, tombstone(keys[0], "host-1-x-1"))
+    four = keys_of("shop", name)
+    keys = (*four, tombstone(four[0], "host-1-x-1"))
     assert all(key.startswith("backstay:shop:{") for key in keys)
     assert len({_hash_tag(key) for key in keys}) == 1
     assert len(set(keys)) == 5
