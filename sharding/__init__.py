@@ -4,7 +4,8 @@
     with ShardedSession(layout) as session:
         session.scalars(select(Order).where(Order.household_id == 7).order_by(Order.placed_at.desc()).limit(5))
 
-A statement with its sharding key runs on one shard as it is. On several shards it gives what one database with all the rows
+A statement with its sharding key runs on one shard as it is. On several shards it gives what one database with all
+the rows
 would give, or is refused with `NotMergeable`: docs/reference/sharding-statements.md lists both.
 """
 

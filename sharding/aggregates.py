@@ -1,6 +1,7 @@
 """COUNT, SUM, MIN, MAX and AVG over several shards, from partial results (M4, M5).
 
-Only where the combination is exactly what one database would give: integers and decimals, never floats, whose last bits depend on
+Only where the combination is exactly what one database would give: integers and decimals, never floats, whose last
+bits depend on
 the order of summing, and never AVG from averages.
 """
 
@@ -17,6 +18,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean, Float, Integer, Numeric, TypeDecorator
 
 from .errors import NotMergeable
+from .internals import is_kind
 from .ordering import order_key, sortable
 
 __all__ = ["AGGREGATES", "Aggregate", "combine", "partials", "read_aggregates"]
@@ -123,22 +125,22 @@ def _extreme(aggregate: Aggregate, at: int, rows: Sequence[Sequence[Any]], proce
 
 
 def _read(column: Any, dialect: str, holds_key: Callable[[Iterable[Any]], bool]) -> Aggregate:
-    while isinstance(column, (Label, Grouping)):
+    while is_kind(column, Label, Grouping):
         column = column.element
     name = str(getattr(column, "name", "")).lower()
-    if not isinstance(column, FunctionElement) or name not in AGGREGATES:
+    if not is_kind(column, FunctionElement) or name not in AGGREGATES:
         raise NotMergeable(
             f"{column} beside or around an aggregate, over several shards: it would be computed per shard",
             clause=str(column),
             cure="select the plain aggregates and compute with them in Python, or group by the sharding key",
         )
-    arguments = list(column.clause_expr.element.clauses) if column.clause_expr is not None else []
+    arguments = list(column.clause_expr.element.clauses)
     if len(arguments) > 1:
         raise NotMergeable(f"{name}() of several arguments over several shards", clause=name, cure="use one argument")
-    argument = arguments[0] if arguments else None
-    while isinstance(argument, Grouping):
+    argument: Any = arguments[0] if arguments else None
+    while is_kind(argument, Grouping):
         argument = argument.element
-    if isinstance(argument, UnaryExpression) and argument.operator is operators.distinct_op:
+    if is_kind(argument, UnaryExpression) and argument.operator is operators.distinct_op:
         if name == "count" and holds_key([argument.element]):
             return Aggregate(name=name, argument=argument)
         if name not in ("min", "max"):
@@ -164,7 +166,7 @@ def _read(column: Any, dialect: str, holds_key: Callable[[Iterable[Any]], bool])
 def _ordered(name: str, argument: Any, dialect: str) -> Aggregate:
     key = order_key(argument.type, dialect)
     # Where the database keeps a float, rounding it to Decimal makes ties of values that differ.
-    if key is None or (isinstance(argument.type, (Numeric, Float)) and sortable(argument, dialect) is not argument):
+    if key is None or (is_kind(argument.type, Numeric, Float) and sortable(argument, dialect) is not argument):
         raise NotMergeable(
             f"{name.upper()} of {argument.type!r} over several shards: its order is not known on {dialect}",
             clause=name.upper(),
@@ -174,6 +176,6 @@ def _ordered(name: str, argument: Any, dialect: str) -> Aggregate:
 
 
 def _summable(type_: Any, dialect: str) -> bool:
-    if isinstance(type_, (TypeDecorator, Boolean, Float)):
+    if is_kind(type_, TypeDecorator, Boolean, Float):
         return False
-    return isinstance(type_, Integer) or (isinstance(type_, Numeric) and dialect != "sqlite")
+    return is_kind(type_, Integer) or (is_kind(type_, Numeric) and dialect != "sqlite")

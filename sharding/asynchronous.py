@@ -22,7 +22,7 @@ class AsyncShardedSession(AsyncSession):
     """
 
     sync_session_class = ShardedSession
-    sync_session: ShardedSession
+    sync_session: ShardedSession  # pyright: ignore[reportIncompatibleVariableOverride]  # made by the class above, so it is one
 
     def __init__(
         self,
@@ -33,7 +33,8 @@ class AsyncShardedSession(AsyncSession):
         at_once: bool | None = None,
         **options: Any,
     ) -> None:
-        if not isinstance(layout, ShardMap) or not layout.async_engines:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        given: Any = layout  # callers may be untyped
+        if not isinstance(given, ShardMap) or not given.async_engines:
             raise Misuse("an asyncio session needs a ShardMap of asyncio engines or URLs, such as sqlite+aiosqlite://")
         super().__init__(layout=layout, commit=commit, unkeyed=unkeyed, at_once=at_once, **options)
 

@@ -38,7 +38,7 @@ class Unroutable(Misuse):
         self.cure = cure
 
     def again(self) -> Unroutable:
-        """The same refusal, as a fresh exception to raise: a plan keeps refusals, and tracebacks must not pile up on them."""
+        """The same refusal, fresh to raise: a plan keeps refusals, and tracebacks must not pile up on them."""
         fresh = type(self)(str(self), clause=self.clause)
         fresh.cure = self.cure
         return fresh

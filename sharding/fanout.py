@@ -1,6 +1,7 @@
 """The same SELECT on several shards: one after the other when they are fast, at once when they are slow (E1).
 
-At once is safe because the work is split: the session is touched by the calling thread only (autoflush, connections, loading);
+At once is safe because the work is split: the session is touched by the calling thread only (autoflush, connections,
+loading);
 threads get nothing but `connection.execute`, one connection each. All of them are joined before anything is raised,
 so no connection is closed while in use. Under asyncio greenlets take the place of threads.
 """
@@ -23,6 +24,7 @@ from .aggregates import divide_as_sqlite
 from .internals import Phases
 from .mergeable import Merging
 from .scatter import Window, gathered
+from .telemetry import ShardMeters
 
 if TYPE_CHECKING:
     from .session import ShardedSession
@@ -47,10 +49,10 @@ def fan_out(
     """Run the statement on each shard of the route, and merge."""
     layout = session.layout
     shards = [layout.shards[at] for at in route]
+    results: list[Any] = []
     if _at_once(session, call):
         results = _at_the_same_time(session, shards, statement, params, options, bind_arguments)
     else:
-        results = []
         try:
             for shard in shards:
                 began = monotonic()
@@ -89,17 +91,24 @@ def _at_the_same_time(
     connections = [session.connection_on(shard, read_only=True) for shard in shards]
     took: list[float] = []
 
-    def job(phase: Phases, connection: Connection) -> Callable[[], Any]:
+    def job(phase: Phases, connection: Connection, meters: ShardMeters) -> Callable[[], Any]:
         def run() -> Any:
             began = monotonic()
             try:
-                return phase.execute(connection)
+                result = phase.execute(connection)
+            except DBAPIError:
+                meters.failed.n += 1
+                raise
             finally:
                 took.append(monotonic() - began)
+            meters.done.n += 1
+            meters.took.record(took[-1])
+            return result
 
         return run
 
-    jobs = [job(phase, connection) for phase, connection in zip(phases, connections, strict=True)]
+    meters = [session.layout.meters[shard] for shard in shards]
+    jobs = [job(*each) for each in zip(phases, connections, meters, strict=True)]
     outcomes = _greenlets(jobs) if session.layout.async_engines else _threads(jobs)
     session.layout.pace.record(max(took))
     failures = [(shard, one) for shard, one in zip(shards, outcomes, strict=True) if isinstance(one, BaseException)]

@@ -27,8 +27,11 @@ __all__ = [
     "SessionTransactionOrigin",
     "added_criteria",
     "cache_key",
+    "cloned_from",
+    "collection_of",
     "entities_of",
     "expand",
+    "is_kind",
     "is_orm",
     "load_options_with",
     "plain",
@@ -37,7 +40,13 @@ __all__ = [
 
 PREPARED: Final = SessionTransactionState.PREPARED
 
+_STATE: Final[Any] = _ORMSelectCompileState
 _DEFAULT_LOAD: Final[Any] = QueryContext.default_load_options
+
+
+def cloned_from(bind: Any) -> set[Any]:
+    """The parameters that this one is a copy of, itself included."""
+    return bind._cloned_set  # type: ignore[no-any-return]  # private
 
 
 def is_orm(statement: Any) -> bool:
@@ -48,6 +57,11 @@ def is_orm(statement: Any) -> bool:
 def cache_key(statement: Any) -> Any:
     """The statement's cache key (key, bindparams, params), memoised on the statement, or None."""
     return statement._generate_cache_key()
+
+
+def is_kind(element: Any, *kinds: type[Any]) -> bool:
+    """`isinstance` that leaves the element as loosely typed as it was: SQLAlchemy's elements have type parameters."""
+    return isinstance(element, kinds)
 
 
 def plain(element: Any) -> Any:
@@ -68,9 +82,9 @@ def expand(statement: Any, *, eager: bool) -> tuple[Any, bool]:
     if not is_orm(copy):
         return copy, False
     if not eager:
-        options = _ORMSelectCompileState.default_compile_options.safe_merge(copy._compile_options)
+        options = _STATE.default_compile_options.safe_merge(copy._compile_options)
         copy._compile_options = options + {"_enable_eagerloads": False}
-    state: Any = _ORMSelectCompileState._create_orm_context(copy, toplevel=True, compiler=None)  # type: ignore[arg-type]  # as the ORM's own merge_frozen_result does
+    state = _STATE._create_orm_context(copy, toplevel=True, compiler=None)
     return state.statement, bool(state.multi_row_eager_loaders)
 
 
@@ -82,9 +96,14 @@ def added_criteria(statement: Any) -> Iterator[Any]:
                 yield option._resolve_where_criteria(mapper)
 
 
+def collection_of(state: Any, key: str, value: Any) -> Any:
+    """The members of a loaded collection, of whatever class it is."""
+    return state.manager[key].impl.get_collection(state, state.dict, value)
+
+
 def entities_of(statement: Select[Any]) -> tuple[list[str], list[Any], bool]:
     """Labels, extra keys and "one entity" of the result that the ORM would give, without a database."""
-    state: Any = _ORMSelectCompileState._create_entities_collection(statement, legacy=False)
+    state = _STATE._create_entities_collection(statement, legacy=False)
     entities = state._entities
     single = len(entities) == 1 and entities[0].supports_single_entity
     return [entity._label_name for entity in entities], [entity._extra_entities for entity in entities], single
@@ -104,7 +123,8 @@ def top_level_token(options: Any) -> Any:
 class Phases:
     """One statement of the ORM or of Core, executed in three steps instead of one.
 
-    `autoflush` and `load` belong to the session's own thread; `execute` only uses its connection and may run in another.
+    `autoflush` and `load` belong to the session's own thread; `execute` only uses its connection and may run in
+    another.
     """
 
     def __init__(self, session: Any, statement: Any, params: Any, options: Any, bind_arguments: Any) -> None:
@@ -112,7 +132,7 @@ class Phases:
         self._statement = statement
         self._params = params
         self._bind_arguments = dict(bind_arguments or {})
-        self._state: Any = _ORMSelectCompileState if is_orm(statement) else None
+        self._state = _STATE if is_orm(statement) else None
         if session.execution_options:
             options = session.execution_options.union(statement._execution_options).union(options)
         self._options: Any = immutabledict(options)

@@ -19,6 +19,7 @@ from .pace import Pace
 from .plans import PlanCache
 from .rules import Broadcast, Placement, Rule, colocated, place, table_of
 from .slots import Key, slot
+from .telemetry import ShardMeters
 
 __all__ = ["ShardMap"]
 
@@ -44,6 +45,7 @@ class ShardMap:
     placements: Mapping[Table, Placement] = field(repr=False)
     plans: PlanCache = field(repr=False)
     pace: Pace = field(repr=False)
+    meters: Mapping[str, ShardMeters] = field(repr=False)
     #: execution options that carry a shard's name, made at first use
     tokens: dict[str, Any] = field(repr=False, default_factory=dict[str, Any])
 
@@ -64,19 +66,22 @@ class ShardMap:
             databases: shard name to engine or URL. Names are stored in objects' identities: keep them stable.
             rules: one `Rule` or `Broadcast` a table. A table without a rule is refused when it is used.
             slots: how many slots the keys are hashed to; fixed for the life of the data. More than shards.
-            owners: shard name to ranges of slots; each slot exactly once. Default: equal contiguous parts, in the order given.
+            owners: shard name to ranges of slots; each slot exactly once. Default: equal contiguous parts, in the
+            order given.
             epoch: version of the layout, from 1.
             plans: how many routing plans are remembered.
 
         Raises:
-            Misuse: no database, a name that is empty or not a text, two shards on one engine, mixed dialects, a malformed URL,
+            Misuse: no database, a name that is empty or not a text, two shards on one engine, mixed dialects, a
+            malformed URL,
                 owners that leave a slot out, or a rule that does not fit its table.
         """
         if not databases:
             raise Misuse("a layout needs at least one database, got none")
         names = tuple(databases)
         for name in names:
-            if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+            given: Any = name  # callers may be untyped
+            if not isinstance(given, str) or not given:
                 raise Misuse(f"shard names are non-empty texts, got {name!r}")
         if not len(names) <= slots <= 1 << 20:
             raise Misuse(f"slots must be from {len(names)} (the shards) to {1 << 20}, got {slots}")
@@ -94,6 +99,7 @@ class ShardMap:
             placements=_placements(rules_, dialect),
             plans=PlanCache(plans),
             pace=Pace(),
+            meters={name: ShardMeters(name, engine) for name, engine in engines.items()},
         )
 
     @property
@@ -247,7 +253,7 @@ def _placements(rules: tuple[Rule | Broadcast, ...], dialect: str) -> dict[Table
             other = placements.get(parent)
             if other is None or other.kind is not placement.kind:
                 raise Misuse(
-                    f"rule for {placement.table.name!r}: with_ names {parent.name!r}, which needs a Rule with the same key type"
+                    f"rule for {placement.table.name!r}: with_={parent.name!r} needs a Rule with the same key type"
                 )
     return placements
 

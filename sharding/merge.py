@@ -19,7 +19,8 @@ def guarded(rows: Iterable[Any], key: SortKey, shard: str) -> Iterator[tuple[tup
     """Pairs of (sort key, row), checked to come in order.
 
     Raises:
-        MergeOrderError: at the first row that is before its predecessor: the shard orders in another way than the key does.
+        MergeOrderError: at the first row that is before its predecessor: the shard orders in another way than the
+        key does.
     """
     last: tuple[Any, ...] | None = None
     for row in rows:
@@ -40,7 +41,7 @@ def guarded(rows: Iterable[Any], key: SortKey, shard: str) -> Iterator[tuple[tup
 def merge_buffered(
     streams: Sequence[Iterable[Any]], shards: Sequence[str], key: SortKey | None, *, offset: int, limit: int | None
 ) -> list[Any]:
-    """All rows that the statement asks for. Ties go by shard, then by arrival, so the same data gives the same order."""
+    """All rows that are asked for. Ties go by shard, then by arrival: the same data gives the same order."""
     if key is None:
         merged = [row for stream in streams for row in stream]
     else:

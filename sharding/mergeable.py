@@ -1,6 +1,7 @@
 """Which SELECTs can run on several shards and be put together rightly, and what is needed to do so.
 
-This is a list of what is allowed: a clause that is not known to distribute over shards is refused with its name and a cure.
+This is a list of what is allowed: a clause that is not known to distribute over shards is refused with its name and
+a cure.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from .aggregates import AGGREGATES, Aggregate, read_aggregates
 from .errors import NotMergeable
+from .internals import is_kind
 from .ordering import Reversed, nulls_first, order_key, sortable
 from .scope import Group, Reading
 
@@ -31,7 +33,66 @@ __all__ = ["Merging", "OrderKey", "apart", "examine", "order_keys"]
 
 #: Functions of one row. Anything else might be an aggregate, a random number or a window.
 _ROW_FUNCTIONS: Final = frozenset(
-    ["abs", "acos", "ascii", "asin", "atan", "cast", "ceil", "ceiling", "char_length", "character_length", "coalesce", "concat", "date", "date_part", "date_trunc", "day", "exp", "extract", "floor", "greatest", "hour", "ifnull", "instr", "least", "length", "ln", "log", "lower", "lpad", "ltrim", "md5", "minute", "mod", "month", "now", "nullif", "power", "replace", "reverse", "right", "left", "round", "rpad", "rtrim", "second", "sign", "sqrt", "strftime", "substr", "substring", "time", "trim", "trunc", "upper", "year", "current_date", "current_time", "current_timestamp"]
+    [
+        "abs",
+        "acos",
+        "ascii",
+        "asin",
+        "atan",
+        "cast",
+        "ceil",
+        "ceiling",
+        "char_length",
+        "character_length",
+        "coalesce",
+        "concat",
+        "date",
+        "date_part",
+        "date_trunc",
+        "day",
+        "exp",
+        "extract",
+        "floor",
+        "greatest",
+        "hour",
+        "ifnull",
+        "instr",
+        "least",
+        "length",
+        "ln",
+        "log",
+        "lower",
+        "lpad",
+        "ltrim",
+        "md5",
+        "minute",
+        "mod",
+        "month",
+        "now",
+        "nullif",
+        "power",
+        "replace",
+        "reverse",
+        "right",
+        "left",
+        "round",
+        "rpad",
+        "rtrim",
+        "second",
+        "sign",
+        "sqrt",
+        "strftime",
+        "substr",
+        "substring",
+        "time",
+        "trim",
+        "trunc",
+        "upper",
+        "year",
+        "current_date",
+        "current_time",
+        "current_timestamp",
+    ]
 )
 _MODIFIERS: Final = {
     operators.desc_op,
@@ -62,7 +123,8 @@ class OrderKey:
 class Merging:
     """How the shards' results become one.
 
-    `order` is empty where any order will do. `limit` and `offset` are places of values, or None. `aggregates` is set for a
+    `order` is empty where any order will do. `limit` and `offset` are places of values, or None. `aggregates` is set
+    for a
     statement that gives one row of aggregates. `bound_order` tells that the ORDER BY holds parameters.
     """
 
@@ -157,7 +219,7 @@ def examine(statement: Any, reading: Reading, groups: tuple[Group, ...], dialect
         offset=_place(statement._offset_clause, locate, "OFFSET"),
         fetch=fetch,
         aggregates=(),
-        bound_order=any(isinstance(part, BindParameter) for key in order for part in visitors.iterate(key.expression)),
+        bound_order=any(is_kind(part, BindParameter) for key in order for part in visitors.iterate(key.expression)),
         dialect=dialect,
     )
 
@@ -180,7 +242,7 @@ def _has_limit(statement: Any) -> bool:
 def _limit(statement: Any, locate: Any) -> tuple[Any, bool]:
     if statement._fetch_clause is None:
         return _place(statement._limit_clause, locate, "LIMIT"), False
-    options = statement._fetch_clause_options or {}
+    options: Any = statement._fetch_clause_options or {}
     if options.get("percent") or options.get("with_ties"):
         refuse("FETCH PERCENT or WITH TIES", "it counts per shard", "use LIMIT")
     return _place(statement._fetch_clause, locate, "FETCH"), True
@@ -189,7 +251,7 @@ def _limit(statement: Any, locate: Any) -> tuple[Any, bool]:
 def _place(clause: Any, locate: Any, name: str) -> Any:
     if clause is None:
         return None
-    place = locate(clause) if isinstance(clause, BindParameter) else None
+    place = locate(clause) if is_kind(clause, BindParameter) else None
     if place is None:
         refuse(name, "it is an expression", "pass a number")
     return place
@@ -198,17 +260,17 @@ def _place(clause: Any, locate: Any, name: str) -> Any:
 def _order_key(clause: Any, statement: Any, dialect: str) -> OrderKey:
     descending, declared = False, None
     while True:
-        if isinstance(clause, _label_reference):
+        if is_kind(clause, _label_reference):
             clause = clause.element
-        elif isinstance(clause, _textual_label_reference):
+        elif is_kind(clause, _textual_label_reference):
             clause = _by_name(clause.element, statement)
-        elif isinstance(clause, UnaryExpression) and clause.modifier in _MODIFIERS:
+        elif is_kind(clause, UnaryExpression) and clause.modifier in _MODIFIERS:
             if clause.modifier is operators.desc_op:
                 descending = True
             elif clause.modifier is not operators.asc_op:
                 declared = clause.modifier is operators.nulls_first_op
             clause = clause.element
-        elif isinstance(clause, (Label, Grouping)):
+        elif is_kind(clause, Label, Grouping):
             clause = clause.element
         else:
             break
@@ -232,7 +294,9 @@ def _by_name(name: str, statement: Any) -> Any:
 
 def _bare(clause: Any) -> Any:
     while True:
-        if isinstance(clause, (_label_reference, Label, Grouping)) or (isinstance(clause, UnaryExpression) and clause.modifier in _MODIFIERS):
+        if is_kind(clause, _label_reference, Label, Grouping) or (
+            is_kind(clause, UnaryExpression) and clause.modifier in _MODIFIERS
+        ):
             clause = clause.element
         else:
             return clause
@@ -242,17 +306,17 @@ def _walk(clauses: Iterable[Any], *, into_windows: bool) -> Iterable[Any]:
     stack = list(clauses)
     while stack:
         element = stack.pop()
-        if isinstance(element, SelectBase):
+        if is_kind(element, SelectBase):
             continue  # a correlated subquery is computed whole, beside its row
         yield element
-        if isinstance(element, Over) and not into_windows:
+        if is_kind(element, Over) and not into_windows:
             continue
         stack.extend(element.get_children(column_tables=False))
 
 
 def _functions(clauses: Iterable[Any]) -> Iterable[str]:
     for element in _walk(clauses, into_windows=False):
-        if isinstance(element, FunctionElement):
+        if is_kind(element, FunctionElement):
             yield str(getattr(element, "name", "")).lower()
 
 
@@ -264,7 +328,7 @@ def _check_functions(clauses: Iterable[Any]) -> None:
 
 def _check_windows(clauses: Iterable[Any], holds_key: Callable[[Iterable[Any]], bool]) -> None:
     for element in _walk(clauses, into_windows=True):
-        if isinstance(element, Over):
+        if is_kind(element, Over):
             partition: Any = element.partition_by
             parts = [] if partition is None else list(getattr(partition, "clauses", [partition]))
             if not holds_key(parts):
@@ -276,5 +340,5 @@ def _check_text(clauses: Iterable[Any]) -> None:
     for element in _walk(clauses, into_windows=True):
         if getattr(element, "name", None) == "*" and id(element) not in bare:
             continue  # of count(*)
-        if isinstance(element, TextClause) or (isinstance(element, ColumnClause) and element.is_literal):
+        if is_kind(element, TextClause) or (is_kind(element, ColumnClause) and element.is_literal):
             refuse("text()", "what it computes is not known", "write it with columns and func")

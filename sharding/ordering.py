@@ -1,6 +1,7 @@
 """How a database orders values of a type, as keys that Python compares the same way, or not at all (M1, M2).
 
-A type whose order is not known for certain has no key here, and a scatter that needs it is refused. The merge checks the
+A type whose order is not known for certain has no key here, and a scatter that needs it is refused. The merge checks
+the
 shards' own order against these keys as well, so a wrong entry cannot give a wrong result.
 """
 

@@ -7,12 +7,13 @@ sharding key changed where it was. Both are refused here, before anything is sen
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Table, inspect
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipDirection, RelationshipProperty
 
 from .errors import BadKey, Misplaced, Unroutable
+from .internals import collection_of
 from .rules import Placement
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def placement_of(session: ShardedSession, mapper: Mapper[Any]) -> Placement:
     Raises:
         Unroutable: it has none, or is broadcast.
     """
-    table = mapper.local_table
-    placement = session.layout.placements.get(table) if isinstance(table, Table) else None
+    placement = session.layout.placements.get(cast("Table", mapper.local_table))
     if placement is None:
         raise Unroutable(f"{mapper.class_.__name__} has no rule in this layout", cure="add Rule(...) or Broadcast(...)")
     if placement.broadcast:
@@ -51,7 +51,7 @@ def shard_of_state(session: ShardedSession, state: InstanceState[Any]) -> str:
     value = state.dict.get(placement.attribute)
     if value is None:
         raise BadKey(
-            f"{state.mapper.class_.__name__}.{placement.attribute} is not set, and it says on which shard the row lives;"
+            f"{state.mapper.class_.__name__}.{placement.attribute} is not set, and says on which shard the row lives;"
             " set it before the object is flushed"
         )
     shard = session.layout.shard_of(placement.table, value)
@@ -81,7 +81,7 @@ def check_flush(session: ShardedSession, *_: Any) -> None:
             if shard_of_state(session, other) != shard:
                 raise Misplaced(
                     f"{state.mapper.class_.__name__}.{prop.key}: the objects live on the shards {shard!r} and"
-                    f" {shard_of_state(session, other)!r}; rows bound by with_ or by their key need the same sharding key"
+                    f" {shard_of_state(session, other)!r}; rows that are bound need the same sharding key"
                 )
     shards |= {shard_of_state(session, inspect(one)) for one in session.deleted}
     if shards:
@@ -118,12 +118,11 @@ def _relatives(
         value = state.dict.get(prop.key)
         if value is None or prop.direction is RelationshipDirection.MANYTOMANY or not session.layout.stays(prop):
             continue
-        far = session.layout.placements.get(prop.mapper.local_table)  # type: ignore[arg-type]  # a Table, or not found
+        far = session.layout.placements.get(cast("Table", prop.mapper.local_table))
         if far is None or far.broadcast:
             continue
         if prop.uselist:
-            adapter = state.manager[prop.key].impl.get_collection(state, state.dict, value)
-            for one in adapter:
+            for one in collection_of(state, prop.key, value):
                 yield prop, inspect(one)
         else:
             yield prop, inspect(value)

@@ -1,6 +1,7 @@
 """One routing plan for all executions of a statement, found by the key of SQLAlchemy's own statement cache.
 
-A plan holds the places of bound parameters, not their values, which is the mechanism by which SQLAlchemy reuses compiled
+A plan holds the places of bound parameters, not their values, which is the mechanism by which SQLAlchemy reuses
+compiled
 statements. The key is memoised on the statement and compiled with later, so asking for it first costs nothing extra.
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BindParameter, Table
 
 from .errors import NotMergeable, Unroutable
-from .internals import cache_key, plain
+from .internals import cache_key, cloned_from, is_kind, plain
 from .mergeable import Merging, apart, examine
 from .predicates import Equal
 from .scope import Group, Reading, read_select, read_write
@@ -35,11 +36,11 @@ class Values:
 
     __slots__ = ("_bound", "_given", "_params")
 
-    def __init__(self, key: Any, params: Mapping[str, Any] | None) -> None:
+    def __init__(self, key: Any, params: Any) -> None:
         self._bound = key[1] if key is not None else ()
         # `.params(k=7)` is in the key's third part since SQLAlchemy 2.1, in the parameter itself before.
         self._given: Mapping[str, Any] = (key[2] if key is not None and len(key) > 2 else None) or {}
-        self._params = params or {}
+        self._params: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
 
     def __call__(self, place: Any) -> Any:
         bind: BindParameter[Any] = self._bound[place] if isinstance(place, int) else place
@@ -57,7 +58,8 @@ class Values:
 class Plan:
     """How a statement is routed.
 
-    `single` is the place of the one value that decides, where routing is that simple. `merging` is what a scatter needs, or the
+    `single` is the place of the one value that decides, where routing is that simple. `merging` is what a scatter
+    needs, or the
     refusal to raise; None for a write.
     """
 
@@ -101,7 +103,8 @@ def _shards_of(group: Group, values: Values, layout: ShardMap) -> tuple[int, ...
 class PlanCache:
     """Plans by statement cache key, at most `size`; the oldest half goes when it is full.
 
-    Reads and writes are single dict operations, so threads share it without a lock; two threads may both plan a new statement.
+    Reads and writes are single dict operations, so threads share it without a lock; two threads may both plan a new
+    statement.
     """
 
     __slots__ = ("_plans", "_size", "relations")
@@ -140,7 +143,7 @@ def places(key: Any) -> Callable[[BindParameter[Any]], Any]:
     def place(bind: BindParameter[Any]) -> Any:
         if id(bind) in by_identity:
             return by_identity[id(bind)]
-        for earlier in bind._cloned_set:
+        for earlier in cloned_from(bind):
             if id(earlier) in by_identity:
                 return by_identity[id(earlier)]
         return by_key.get(bind.key)
@@ -170,15 +173,12 @@ def plan_write(statement: Any, key: Any, layout: ShardMap) -> Plan:
         Unroutable: it writes something else than one table that has a rule.
     """
     table = statement.table
-    if not isinstance(plain(table), Table):
+    if not is_kind(plain(table), Table):
         raise Unroutable(
             "an UPDATE or DELETE of an alias or a join cannot be routed", clause="UPDATE", cure="use the class"
         )
-    values = (
-        []
-        if statement.is_delete
-        else [value for value in (statement._values or {}).values() if hasattr(value, "get_children")]
-    )
+    assigned: Any = {} if statement.is_delete else statement._values or {}
+    values = [value for value in assigned.values() if hasattr(value, "get_children")]
     reading = read_write(plain(table), statement._where_criteria, values, layout.placements, places(key))
     groups = reading.groups()
     return Plan(groups=groups, single=_single(groups), merging=None)

@@ -28,6 +28,7 @@ from sqlalchemy.sql.elements import (
     UnaryExpression,
 )
 
+from .internals import is_kind
 from .keyset import EVERY, NONE, KeySet, points, span
 from .slots import INT, KeyKind
 
@@ -200,23 +201,23 @@ class _Walk:
         self._nullable = nullable
 
     def node(self, clause: Any, *, negated: bool) -> Node:
-        if isinstance(clause, True_):
+        if is_kind(clause, True_):
             return Nothing() if negated else Everything()
-        if isinstance(clause, False_):
+        if is_kind(clause, False_):
             return Everything() if negated else Nothing()
-        if isinstance(clause, Grouping):
+        if is_kind(clause, Grouping):
             return self.node(clause.element, negated=negated)
-        if isinstance(clause, AsBoolean):
+        if is_kind(clause, AsBoolean):
             return self.node(clause.element, negated=negated != (clause.operator is operators.is_false))
-        if isinstance(clause, UnaryExpression) and clause.operator is operators.inv:
+        if is_kind(clause, UnaryExpression) and clause.operator is operators.inv:
             return self.node(clause.element, negated=not negated)
-        if isinstance(clause, BooleanClauseList):
+        if is_kind(clause, BooleanClauseList):
             return self._list(clause, negated)
-        if isinstance(clause, BinaryExpression):
+        if is_kind(clause, BinaryExpression):
             return self._binary(clause, negated)
         return Everything()
 
-    def _list(self, clause: BooleanClauseList, negated: bool) -> Node:
+    def _list(self, clause: Any, negated: bool) -> Node:
         parts = tuple(self.node(part, negated=negated) for part in clause.clauses)
         if (clause.operator is operators.and_) != negated:
             return both(parts)
@@ -225,8 +226,9 @@ class _Walk:
         parts = tuple(part for part in parts if not isinstance(part, Nothing))
         return parts[0] if len(parts) == 1 else Either(parts) if parts else Nothing()
 
-    def _binary(self, clause: BinaryExpression[Any], negated: bool) -> Node:
-        operator, left, right = clause.operator, _bare(clause.left), _bare(clause.right)
+    def _binary(self, clause: Any, negated: bool) -> Node:
+        operator: Any = clause.operator
+        left, right = _bare(clause.left), _bare(clause.right)
         if negated:
             operator = _NEGATED.get(operator)
         if operator is operators.in_op:
@@ -235,16 +237,16 @@ class _Walk:
             if not self._is_key(right) or operator not in _MIRROR:
                 return Everything()
             operator, left, right = _MIRROR[operator], right, left
-        if operator is operators.is_ and isinstance(right, Null):
+        if operator is operators.is_ and is_kind(right, Null):
             return Everything() if self._nullable else Nothing()
-        if operator is operators.between_op and isinstance(right, _LISTS) and len(right.clauses) == 2:
+        if operator is operators.between_op and is_kind(right, *_LISTS) and len(right.clauses) == 2:
             low, high = (self._source(end) for end in right.clauses)
             if low is None or high is None:
                 return Everything()
             return Both((Above(low, closed=True), Below(high, closed=True)))
         source = self._source(right)
         if source is None:
-            return Nothing() if isinstance(right, Null) and operator in _MIRROR else Everything()
+            return Nothing() if is_kind(right, Null) and operator in _MIRROR else Everything()
         if operator is operators.eq:
             return Equal(source)
         make = _ORDERED.get(operator)
@@ -252,18 +254,18 @@ class _Walk:
 
     def _in(self, left: Any, right: Any) -> Node:
         at: int | None = None
-        if isinstance(left, Tuple):
+        if is_kind(left, Tuple):
             found = [index for index, part in enumerate(left.clauses) if self._is_key(_bare(part))]
             if not found:
                 return Everything()
             at = found[0]
         elif not self._is_key(left):
             return Everything()
-        if isinstance(right, BindParameter):
+        if is_kind(right, BindParameter):
             source = self._source(right)
             return Everything() if source is None or not right.expanding else Member(source, at)
-        if isinstance(right, _LISTS) and at is None:
-            sources = [self._source(part) for part in right.clauses if not isinstance(part, Null)]
+        if is_kind(right, *_LISTS) and at is None:
+            sources = [self._source(part) for part in right.clauses if not is_kind(part, Null)]
             if any(source is None for source in sources) or len(sources) > _MAX_TERMS:
                 return Everything()
             return Either(tuple(Equal(source) for source in sources)) if sources else Nothing()
@@ -271,7 +273,7 @@ class _Walk:
 
     def _source(self, value: Any) -> Any:
         value = _bare(value)
-        return self._locate(value) if isinstance(value, BindParameter) else None
+        return self._locate(value) if is_kind(value, BindParameter) else None
 
 
 def both(parts: Sequence[Node]) -> Node:
@@ -283,7 +285,7 @@ def both(parts: Sequence[Node]) -> Node:
 
 
 def _bare(clause: Any) -> Any:
-    while isinstance(clause, Grouping):
+    while is_kind(clause, Grouping):
         clause = clause.element
     return clause
 

@@ -8,19 +8,18 @@ from sqlalchemy import inspect
 from sqlalchemy.sql.lambdas import LambdaElement
 
 from .errors import Unroutable
+from .internals import is_kind
 
 __all__ = ["refuse_unreadable", "resolved"]
 
 
 def resolved(statement: Any) -> Any:
-    """The statement itself, of a `lambda_stmt` what it stands for, or a refusal of what is no statement of SQLAlchemy's."""
-    if isinstance(statement, LambdaElement):
+    """The statement itself; of a `lambda_stmt` what it stands for. What is no statement is refused."""
+    if is_kind(statement, LambdaElement):
         return statement._resolved
     if not hasattr(statement, "is_dml"):
         found = inspect(statement, raiseerr=False)
-        raise Unroutable(
-            f"a sharded session executes select(), insert(), update() and delete(), got {type(found or statement).__name__}"
-        )
+        raise Unroutable(f"execute select(), insert(), update() or delete(), not {type(found or statement).__name__}")
     return statement
 
 

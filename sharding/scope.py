@@ -1,9 +1,12 @@
 """Which sharded tables a statement reads, which of them are proved to sit on one shard together, and by which keys.
 
 Theory: every occurrence of a sharded table (an alias is another occurrence) is a node. Two are linked when an inner
-join, a WHERE or the ON of an outer join makes their keys equal, or follows the foreign key that a rule's `with_` vouches
-for: then rows that meet in the result lie on one shard. Linked occurrences form a *group*. A statement with one group can
-run shard by shard; with several, each must land on the same single shard. Only predicates of rows that the result cannot
+join, a WHERE or the ON of an outer join makes their keys equal, or follows the foreign key that a rule's `with_`
+vouches
+for: then rows that meet in the result lie on one shard. Linked occurrences form a *group*. A statement with one
+group can
+run shard by shard; with several, each must land on the same single shard. Only predicates of rows that the result
+cannot
 do without narrow a group: the optional side of an outer join never does (R7), nor does a correlated subquery.
 """
 
@@ -13,13 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Alias, BindParameter, Column, CompoundSelect, Join, Select, Table, TextClause
+from sqlalchemy import Alias, Column, CompoundSelect, Join, Select, Table, TextClause
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnClause, Grouping
 from sqlalchemy.sql.selectable import CTE, FromGrouping, SelectBase, SelectStatementGrouping, Subquery
 
 from .errors import Unroutable
-from .internals import added_criteria, expand, plain
+from .internals import added_criteria, expand, is_kind, plain
 from .predicates import Node, both, narrow
 from .rules import Placement
 
@@ -53,7 +56,7 @@ class Occurrence:
         column = plain(column)
         if column is wanted:
             return self.source is self.placement.table
-        if not isinstance(column, ColumnClause) or column.table is None:
+        if not is_kind(column, ColumnClause) or column.table is None:
             return False
         return (
             plain(column.table) is self.source
@@ -84,7 +87,8 @@ class Group:
 class Reading:
     """What was found in a whole statement.
 
-    `derived` is the name of the clause that stands between the rows and the result (a subquery in FROM, a UNION), or empty:
+    `derived` is the name of the clause that stands between the rows and the result (a subquery in FROM, a UNION), or
+    empty:
     such a statement may only run on a single shard.
     """
 
@@ -146,13 +150,13 @@ def subselects(elements: Iterable[Any]) -> Iterator[Any]:
     stack = list(elements)
     while stack:
         element = stack.pop()
-        if isinstance(element, SelectStatementGrouping):
+        if is_kind(element, SelectStatementGrouping):
             element = element.element
-        if isinstance(element, SelectBase):
+        if is_kind(element, SelectBase):
             yield element
             continue
-        if isinstance(element, TextClause) or (isinstance(element, ColumnClause) and element.is_literal):
-            text = element.text if isinstance(element, TextClause) else element.name
+        if is_kind(element, TextClause) or (is_kind(element, ColumnClause) and element.is_literal):
+            text = element.text if is_kind(element, TextClause) else element.name
             if "select" in text.lower():
                 raise Unroutable(
                     "a text fragment holds a SELECT, whose tables cannot be seen",
@@ -160,7 +164,7 @@ def subselects(elements: Iterable[Any]) -> Iterator[Any]:
                     cure="write it with select(), or name the shard: execution_options={'shard': 's0'}",
                 )
             continue
-        if isinstance(element, (Table, Alias)):
+        if is_kind(element, Table, Alias):
             continue
         stack.extend(element.get_children())
 
@@ -177,14 +181,14 @@ class _Scope:
         self._joins: list[tuple[Any, set[Occurrence] | None]] = []
 
     def select(self, statement: Any) -> None:
-        if isinstance(statement, SelectStatementGrouping):
+        if is_kind(statement, SelectStatementGrouping):
             statement = statement.element
-        if isinstance(statement, CompoundSelect):
+        if is_kind(statement, CompoundSelect):
             self._reading.derived = self._reading.derived or str(statement.keyword.value).upper()
             for part in statement.selects:
                 _Scope(self._reading, top=False, outer=self._outer).select(part)
             return
-        if not isinstance(statement, Select):
+        if not is_kind(statement, Select):
             raise Unroutable(
                 f"{type(statement).__name__} cannot be routed: its tables cannot be seen",
                 clause=type(statement).__name__,
@@ -276,9 +280,9 @@ class _Scope:
 
     def _from(self, part: Any, *, optional: bool) -> None:
         part = plain(part)
-        if isinstance(part, FromGrouping):
+        if is_kind(part, FromGrouping):
             self._from(part.element, optional=optional)
-        elif isinstance(part, Join):
+        elif is_kind(part, Join):
             if part.full:
                 raise Unroutable(
                     "FULL OUTER JOIN cannot be routed", clause="FULL OUTER JOIN", cure="use two LEFT JOINs"
@@ -291,9 +295,9 @@ class _Scope:
             reach = self._here[right if part.isouter else left :]
             holds = None if not (part.isouter or optional) else {one for one in reach if not one.placement.broadcast}
             self._joins.append((part.onclause, holds))
-        elif isinstance(part, (Subquery, CTE)):
-            self._derive(part.element, "CTE" if isinstance(part, CTE) else "subquery in FROM")
-        elif isinstance(part, Table) or (isinstance(part, Alias) and isinstance(plain(part.element), Table)):
+        elif is_kind(part, Subquery, CTE):
+            self._derive(part.element, "CTE" if is_kind(part, CTE) else "subquery in FROM")
+        elif is_kind(part, Table) or (is_kind(part, Alias) and is_kind(plain(part.element), Table)):
             self._table(part, optional)
         else:
             raise Unroutable(
@@ -304,14 +308,14 @@ class _Scope:
 
     def _derive(self, element: Any, clause: str) -> None:
         self._reading.derived = self._reading.derived or clause
-        if isinstance(element, (Table, Alias)):
+        if is_kind(element, Table, Alias):
             raise Unroutable("an alias of an alias cannot be routed", clause="FROM", cure="use aliased() once")
         if element not in self._reading.seen:  # a recursive CTE reads itself
             self._reading.seen.add(element)
             _Scope(self._reading, top=False).select(element)
 
     def _table(self, part: Any, optional: bool) -> None:
-        table = part if isinstance(part, Table) else plain(part.element)
+        table = part if is_kind(part, Table) else plain(part.element)
         placement = self._reading.placements.get(table)
         if placement is None:
             raise Unroutable(
@@ -326,8 +330,10 @@ class _Scope:
     def _link(self, clauses: Iterable[Any], within: set[Occurrence]) -> None:
         """Link the occurrences that AND-ed equalities put on one shard.
 
-        The equalities hold only for rows of `within` that the result uses: everything here for WHERE, the optional side for the
-        ON of an outer join. So a link needs a member of `within`, and must not join two groups that reach outside of it: NOT EXISTS
+        The equalities hold only for rows of `within` that the result uses: everything here for WHERE, the optional
+        side for the
+        ON of an outer join. So a link needs a member of `within`, and must not join two groups that reach outside of
+        it: NOT EXISTS
         (x.k = a.k AND x.k = b.k) does not make a.k and b.k equal.
         """
         equal = [pair for clause in clauses for pair in _equalities(clause)]
@@ -357,21 +363,20 @@ def _columns(elements: Iterable[Any]) -> Iterator[Any]:
     stack = list(elements)
     while stack:
         element = stack.pop()
-        if isinstance(element, ColumnClause) and element.table is not None:
+        if is_kind(element, ColumnClause) and element.table is not None:
             yield element
-        elif not isinstance(element, (SelectBase, Table, Alias)):
+        elif not is_kind(element, SelectBase, Table, Alias):
             stack.extend(element.get_children())
 
 
 def _equalities(clause: Any) -> Iterator[tuple[Any, Any]]:
-    while isinstance(clause, Grouping):
+    while is_kind(clause, Grouping):
         clause = clause.element
-    if isinstance(clause, BooleanClauseList) and clause.operator is operators.and_:
+    if is_kind(clause, BooleanClauseList) and clause.operator is operators.and_:
         for part in clause.clauses:
             yield from _equalities(part)
-    elif isinstance(clause, BinaryExpression) and clause.operator is operators.eq:
-        if not isinstance(clause.left, BindParameter) and not isinstance(clause.right, BindParameter):
-            yield clause.left, clause.right
+    elif is_kind(clause, BinaryExpression) and clause.operator is operators.eq:
+        yield clause.left, clause.right
 
 
 def _together(a: Occurrence, b: Occurrence, equal: list[tuple[Any, Any]]) -> bool:

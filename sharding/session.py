@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 from sqlalchemy import Connection, Engine, event, inspect
@@ -11,10 +11,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 from sqlalchemy.util import immutabledict
 
+from backstay.clock import monotonic
 from backstay.errors import Misuse
 
 from .errors import Unkeyed, Unroutable
-from .internals import PASSIVE_OFF, SessionTransactionOrigin, load_options_with, top_level_token
+from .internals import PASSIVE_OFF, SessionTransactionOrigin, is_kind, load_options_with, top_level_token
 from .layout import ShardMap
 from .placing import check_flush, placement_of, shard_of_state
 from .plans import ANYWHERE, Plan, Values, plan_select
@@ -28,24 +29,27 @@ __all__ = ["ShardedSession", "UnkeyedPolicy"]
 CommitMode = Literal["single", "best_effort"]
 UnkeyedPolicy = Literal["allow", "warn", "refuse"] | int
 
-_NONE: Any = immutabledict()
+_NONE: Any = cast("Any", immutabledict)()
 
 
 class ShardedSession(Session):
     """A `Session` over the shards of a layout: one for a request, then close it.
 
-    Guarantees: a statement with its sharding key runs on that key's shard, unchanged. A SELECT on several shards gives what one
-    database with all the rows would give, or raises `NotMergeable` naming the clause. Writes go to one shard, or in commit mode
+    Guarantees: a statement with its sharding key runs on that key's shard, unchanged. A SELECT on several shards
+    gives what one
+    database with all the rows would give, or raises `NotMergeable` naming the clause. Writes go to one shard, or in
+    commit mode
     `best_effort` to several with a `PartialCommit` that says what happened to each. Not guaranteed: one snapshot over
     shards, or an atomic commit over them.
 
-    Execution options: `shard="s1"` names the shard (nothing is checked then), `unkeyed=...` overrides the policy for a statement,
+    Execution options: `shard="s1"` names the shard (nothing is checked then), `unkeyed=...` overrides the policy,
     `scatter_writes=True` lets an UPDATE or DELETE without a key go to all shards.
 
     Args:
         layout: the shards and the rules.
         commit: `single` refuses a second shard with writes; `best_effort` commits one after the other.
-        unkeyed: reads without the sharding key: `allow`, `warn`, `refuse`, or a number, the most shards a read may go to.
+        unkeyed: reads without the sharding key: `allow`, `warn`, `refuse`, or a number, the most shards a read may
+        go to.
         at_once: ask shards of a scatter at the same time: True, False, or None for "when they are slow" (SQLite never).
 
     Raises:
@@ -71,7 +75,8 @@ class ShardedSession(Session):
             raise Misuse("a sharded session takes its engines from the layout; leave bind and binds out")
         if commit not in ("single", "best_effort"):
             raise Misuse(f"commit must be 'single' or 'best_effort', got {commit!r}")
-        if unkeyed not in ("allow", "warn", "refuse") and (not isinstance(unkeyed, int) or unkeyed < 1):
+        policy: Any = unkeyed
+        if policy not in ("allow", "warn", "refuse") and (not isinstance(policy, int) or policy < 1):
             raise Misuse(f"unkeyed must be 'allow', 'warn', 'refuse' or a number of shards >= 1, got {unkeyed!r}")
         super().__init__(**options)
         self.layout = layout
@@ -89,7 +94,8 @@ class ShardedSession(Session):
     def connection_on(self, shard: str, *, read_only: bool = False) -> Connection:
         """The connection that this session's transaction uses on a shard, begun where it was not yet.
 
-        For code that must share the transaction, such as a TCC barrier: what it writes is committed or rolled back with the
+        For code that must share the transaction, such as a TCC barrier: what it writes is committed or rolled back
+        with the
         session. It counts as a writer unless `read_only`.
 
         Raises:
@@ -141,12 +147,14 @@ class ShardedSession(Session):
         chosen = shard or self._forced
         if chosen is None:
             raise Unroutable(
-                "this call does not say which shard it is for (bulk_* methods, many-to-many tables, session.connection())",
+                "this call does not say which shard it is for (bulk_*, many-to-many tables, session.connection())",
                 cure="use session.connection_on(shard), or execute(insert(...), rows)",
             )
         return self.layout.engine(chosen)
 
-    def connection_callable(self, mapper: Any = None, instance: Any = None, **_: Any) -> Connection:
+    def connection_callable(  # pyright: ignore[reportIncompatibleVariableOverride]  # an optional callable there, always one here
+        self, mapper: Any = None, instance: Any = None, **_: Any
+    ) -> Connection:
         """The connection for one object of a flush."""
         if instance is None:
             return self._connection_for_bind(self.get_bind())
@@ -164,7 +172,7 @@ class ShardedSession(Session):
             return self._unit
         return super()._autobegin_t(begin)
 
-    def _identity_lookup(  # type: ignore[override]  # private, and typed more loosely here
+    def _identity_lookup(
         self,
         mapper: Mapper[Any],
         primary_key_identity: Any,
@@ -175,11 +183,11 @@ class ShardedSession(Session):
         bind_arguments: Any = None,
         **options: Any,
     ) -> Any:
-        tokens: Iterable[str]
+        tokens: Any
         if identity_token is not None:
             tokens = (identity_token,)
         else:
-            shard = (execution_options or {}).get("shard") or (bind_arguments or {}).get("shard")
+            shard = execution_options.get("shard") or (bind_arguments is not None and bind_arguments.get("shard"))
             tokens = (shard,) if shard else self._tokens(mapper, primary_key_identity, lazy_loaded_from)
         found: Any = None
         for token in tokens:
@@ -224,7 +232,7 @@ class ShardedSession(Session):
 
     # --- execute ---------------------------------------------------------------------------------
 
-    def _execute_internal(  # type: ignore[override]  # the base has overloads
+    def _execute_internal(
         self,
         statement: Any,
         params: Any = None,
@@ -250,7 +258,7 @@ class ShardedSession(Session):
                 return self.on(shard, statement, params, execution_options, bind_arguments, call)
         refuse_unreadable(subject)
         plan, key = self.layout.plans.find(subject, lambda key: plan_select(subject, key, self.layout))
-        values = Values(key, params if isinstance(params, Mapping) else None)
+        values = Values(key, params)
         route = plan.route(values, self.layout)
         if len(route) == 1:
             shard = self.layout.shards[route[0]] if route is not ANYWHERE else self._any_shard()
@@ -271,21 +279,28 @@ class ShardedSession(Session):
         if shard is not None:
             bind_arguments = {**bind_arguments, "shard": shard} if bind_arguments else {"shard": shard}
             options = self.token_options(shard, options)
+        began = monotonic()
         try:
-            return super()._execute_internal(
+            result = super()._execute_internal(
                 statement,
                 params,
                 execution_options=options,
                 bind_arguments=bind_arguments,
                 _parent_execute_state=call[0],
                 _add_event=call[1],
-                _scalar_result=call[2],  # type: ignore[arg-type]  # the overloads want a literal
+                _scalar_result=call[2],
             )
         except DBAPIError as error:
             if shard is not None:
+                self.layout.meters[shard].failed.n += 1
                 error.add_note(f"on shard {shard!r}")
             self.poison(error)
             raise
+        if shard is not None:
+            meters = self.layout.meters[shard]
+            meters.done.n += 1
+            meters.took.record(monotonic() - began)
+        return result
 
     def poison(self, error: BaseException) -> None:
         """Make the commit of this unit of work a rollback, unless the failure was inside of a savepoint."""
@@ -409,8 +424,8 @@ class ShardedSession(Session):
 def _relationship(statement: Any) -> RelationshipProperty[Any] | None:
     path = getattr(getattr(statement, "_compile_options", None), "_current_path", None)
     for part in reversed(path.path if path is not None else ()):
-        if isinstance(part, RelationshipProperty):
-            return part
+        if is_kind(part, RelationshipProperty):
+            return cast("RelationshipProperty[Any]", part)
     return None
 
 

@@ -80,7 +80,7 @@ def _uuid(value: Any) -> Key:
 
 
 def _bytes(value: Any) -> Key:
-    if not isinstance(value, (bytes, bytearray, memoryview)):
+    if not any(isinstance(value, kind) for kind in (bytes, bytearray, memoryview)):
         raise BadKey("a sharding key is NULL") if value is None else _wrong(value, "bytes")
     return bytes(value)
 

@@ -1,4 +1,4 @@
-"""The unit of work over shards: who writes, how it commits, and what is reported when that did not work everywhere (E4)."""
+"""The unit of work over shards: who writes, how it commits, and what is reported where it did not (E4)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ __all__ = ["UnitOfWork"]
 class UnitOfWork(SessionTransaction):
     """A session's outermost transaction, with one branch a shard.
 
-    Branches that only read are committed first, then the writers in the order of the layout. The first failure ends it: what has
+    Branches that only read are committed first, then the writers in the order of the layout. The first failure ends
+    it: what has
     not been sent is rolled back, and unless nothing at all was committed `PartialCommit` says how each branch ended.
     """
 
-    session: ShardedSession
+    session: ShardedSession  # pyright: ignore[reportIncompatibleVariableOverride]  # only that class makes one
 
     def __init__(self, session: ShardedSession, origin: Any) -> None:
         self.writers: set[str] = set()
@@ -56,7 +57,7 @@ class UnitOfWork(SessionTransaction):
         if failure is not None:
             self.rollback(_to_root=True)
             raise UnitPoisoned(
-                "a statement of this unit of work failed, so all its shards were rolled back; wrap a statement that may fail"
+                "a statement of this unit of work failed, so all shards were rolled back; wrap one that may fail"
                 " in session.begin_nested()"
             ) from failure
         if not self.session.twophase:
@@ -96,7 +97,8 @@ class UnitOfWork(SessionTransaction):
                 for rest in waiting:
                     branches[rest][1].rollback()
                     self._end(rest)
-                # SQLAlchemy lets go of the transaction, the database may not have (SQLite keeps it open): end the connection.
+                # SQLAlchemy lets go of the transaction, the database may not have (SQLite keeps it open): end the
+                # connection.
                 conn.invalidate(error)
                 self._end(conn)
                 self._report(names[conn], committed, error)

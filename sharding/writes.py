@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.util import immutabledict
 
 from .errors import Misplaced, Unkeyed, Unroutable
-from .internals import IteratorResult, is_orm, load_options_with, plain
+from .internals import IteratorResult, is_kind, is_orm, load_options_with, plain
 from .plans import ANYWHERE, Values, plan_write
 from .rules import Placement
 
@@ -129,7 +129,7 @@ def _insert_on(
 
 
 @contextmanager
-def _bulk(session: ShardedSession, shard: str) -> Iterator[None]:
+def _bulk(session: ShardedSession, shard: str) -> Generator[None, None, None]:
     """SQLAlchemy refuses bulk inserts while a session has `connection_callable`; here all rows are of one shard."""
     with session.no_autoflush:  # what is pending was flushed before, object by object
         session.__dict__["connection_callable"] = None
@@ -218,7 +218,8 @@ def _rows(counts: dict[str, int]) -> ShardedRows:
 
 
 def _both_tokens(shard: str, options: Any) -> Any:
-    # `identity_token` is read for objects in the session, the load options for those that RETURNING gives: without the second,
+    # `identity_token` is read for objects in the session, the load options for those that RETURNING gives: without
+    # the second,
     # rows of different shards with the same primary key become one object.
     load = load_options_with(shard, options.get("_sa_orm_load_options"))
     return immutabledict(options).union({"identity_token": shard, "_sa_orm_load_options": load})
@@ -249,8 +250,8 @@ def _keys(statement: Any, params: Any, placement: Placement) -> Iterator[Any]:
     if statement._multi_values:
         for rows in statement._multi_values:
             for row in rows:
-                mapping = row if isinstance(row, Mapping) else dict(zip(placement.table.c.keys(), row, strict=False))
-                yield _required(_value(mapping, column, names), placement)
+                positional: Any = None if hasattr(row, "items") else zip(placement.table.c.keys(), row, strict=False)
+                yield _required(_value(row if positional is None else dict(positional), column, names), placement)
         return
     sets: Sequence[Any] = [params] if isinstance(params, Mapping) else params or [{}]
     for row in sets:
@@ -259,11 +260,10 @@ def _keys(statement: Any, params: Any, placement: Placement) -> Iterator[Any]:
 
 
 def _value(mapping: Any, column: Column[Any], names: set[str]) -> Any:
-    for key, value in (mapping or {}).items():
+    pairs: Any = mapping.items() if mapping else ()
+    for key, value in pairs:
         if key in names if isinstance(key, str) else plain(key) is column or getattr(key, "key", None) in names:
-            if isinstance(value, BindParameter):
-                return value.effective_value
-            return value
+            return value.effective_value if is_kind(value, BindParameter) else value
     return _MISSING
 
 
@@ -284,8 +284,11 @@ def _check_new_key(
         return
     column, _ = placement.keyed()
     names = {placement.attribute, column.key}
-    ordered = dict(getattr(statement, "_ordered_values", None) or ())  # SQLAlchemy 2.0; in `_values` since 2.1
-    for mapping in (statement._values, ordered, params):
+    ordered: dict[Any, Any] = dict(
+        getattr(statement, "_ordered_values", None) or ()
+    )  # SQLAlchemy 2.0; in `_values` since 2.1
+    given: tuple[Any, ...] = (statement._values, ordered, params)
+    for mapping in given:
         value = _value(mapping, column, names)
         if value is _MISSING:
             continue
@@ -302,7 +305,7 @@ def _check_upsert(statement: Any, placement: Placement) -> None:
     clause = statement._post_values_clause
     column, _ = placement.keyed()
     changes: Any = getattr(clause, "update_values_to_set", None) or getattr(clause, "update", None) or ()
-    pairs = changes.items() if isinstance(changes, Mapping) else changes
+    pairs: Any = changes.items() if hasattr(changes, "items") else changes
     for key, _value in pairs:
-        if key == column.key or key == column.name or plain(key) is column:
+        if key in (column.key, column.name) or plain(key) is column:
             raise Misplaced(f"an upsert may not change the sharding key {placement.attribute!r}")

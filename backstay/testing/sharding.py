@@ -1,9 +1,10 @@
 """The master oracle: what a sharded session returns is what one database with all the rows returns.
 
-    oracle = MasterOracle(layout, whole)            # `whole`: an engine whose database holds the union of the shards' rows
+    oracle = MasterOracle(layout, whole)            # `whole`: one database with the rows of all shards
     oracle.check(select(Order).order_by(Order.placed_at).limit(5))
 
-Use it in a service's own tests, with the statements that the service sends. Columns, types, the multiset of rows, and the
+Use it in a service's own tests, with the statements that the service sends. Columns, types, the multiset of rows,
+and the
 order wherever ORDER BY fixes it are compared; rows that tie may come in any order, and LIMIT may pick any of them.
 """
 
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import UnaryExpression
 
 from backstay.sharding import NotMergeable, ShardedSession, ShardMap, Unroutable
+from backstay.sharding.internals import is_kind
 
 __all__ = ["MasterOracle", "Verdict"]
 
@@ -118,7 +120,7 @@ def _collections(statement: Any) -> bool:
 
 
 def _bare(clause: Any, statement: Any) -> Any:
-    while isinstance(clause, (UnaryExpression, Label)) or type(clause).__name__.endswith("label_reference"):
+    while is_kind(clause, UnaryExpression, Label) or type(clause).__name__.endswith("label_reference"):
         clause = clause.element
         if isinstance(clause, str):
             clause = next(column for column in statement._raw_columns if getattr(column, "name", None) == clause)

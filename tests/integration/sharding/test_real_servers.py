@@ -1,4 +1,4 @@
-"""The master oracle and the writes on PostgreSQL and MariaDB: four databases of one server, and a fifth with all the rows."""
+"""The master oracle and the writes on PostgreSQL and MariaDB: four databases, and a fifth with all rows."""
 
 from __future__ import annotations
 

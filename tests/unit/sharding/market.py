@@ -13,6 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 from backstay.sharding import Broadcast, Rule, ShardMap
 
+NEW_YEAR = dt.datetime.fromisoformat("2026-01-01")  # naive, as the column is
+
 
 class Base(DeclarativeBase):
     pass
@@ -107,7 +109,7 @@ def order(at: int, household: int, **values: Any) -> dict[str, Any]:
         "price": Decimal(at * 7 % 40) / 4,
         "weight": at / 3,
         "note": f"n{at % 5}",
-        "placed_at": dt.datetime(2026, 1, 1) + dt.timedelta(hours=at * 5 % 17),
+        "placed_at": NEW_YEAR + dt.timedelta(hours=at * 5 % 17),
         "paid": at % 3 == 0,
     }
     return row | values
