@@ -76,7 +76,8 @@ class _OnRedis(RateLimiterContract):
     def advance(self, seconds: Fraction) -> None:
         """Move every bucket into the past, which is the same as moving the clock: only differences count."""
         for key in self.client.scan_iter("backstay:*"):
-            tat, rem = self.client.get(key).split()  # type: ignore[union-attr]  # redis-py's types join both makes
+            value: Any = self.client.get(key)
+            tat, rem = value.split()
             self.client.set(key, b"%d %b" % (int(tat) - int(seconds * 10**6), rem), keepttl=True)
 
 

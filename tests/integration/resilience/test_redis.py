@@ -74,9 +74,7 @@ def test_RL2_a_saturating_client_gets_all_that_is_due(redis_url: str) -> None:
     until = time.monotonic() + 0.3
     while time.monotonic() < until:
         buckets.charge("k", 1)
-    admitted = [stamp for stamp, _, status in store.log if status == 1]
-    passed = store.log[-1][0] - store.log[0][0]
-    assert abs(len(admitted) - (100 + passed // 1000)) <= 1
+    assert_nothing_lost(rate, store.log)
 
 
 def charge_in_threads(url: str, text: str, threads: int, attempts: int) -> Log:
@@ -115,22 +113,24 @@ def law_of_many(url: str, processes: int, threads: int, attempts: int) -> None:
     rate = Rate.of(text)
     assert len(merged) == processes * threads * attempts * 2
     assert_law(rate, [(stamp, cost) for stamp, cost, status in merged if status == 1])
-    # Nothing was lost either: what the law allows between first and last stamp came through, to a token.
-    passed = Fraction((merged[-1][0] - merged[0][0]) * rate.count, rate.period_us)
-    admitted = sum(status == 1 for _, _, status in merged)
-    assert admitted >= rate.capacity + int(passed) - 1 - idle_tokens(rate, merged)
+    assert_nothing_lost(rate, merged)
 
 
-def idle_tokens(rate: Rate, merged: Log) -> int:
-    """What no bucket could hold: tokens of the pauses in which it was full, at the start of the processes."""
+def assert_nothing_lost(rate: Rate, log: Log) -> None:
+    """Check that what the law allows came through, but for what a full bucket could not hold and what is left in it.
+
+    A busy machine makes clients pause, so a bucket does fill up now and then.
+    """
     oracle = Oracle(rate)
-    lost = Fraction(0)
-    for stamp, cost, _ in merged:
+    overflow = Fraction(0)
+    for stamp, cost, _ in log:
         now = Fraction(stamp, 1_000_000)
         if oracle.at:
-            lost += max(Fraction(0), oracle.tokens + (now - oracle.at) * oracle.per_second - oracle.capacity)
+            overflow += max(Fraction(0), oracle.tokens + (now - oracle.at) * oracle.per_second - oracle.capacity)
         oracle.charge(now, cost)
-    return int(lost) + 1
+    passed = Fraction((log[-1][0] - log[0][0]) * rate.count, rate.period_us)
+    admitted = sum(cost for _, cost, status in log if status == 1)
+    assert abs(admitted - (rate.capacity + passed - overflow - oracle.tokens)) <= 1
 
 
 def test_RL3_threads_tasks_and_processes_keep_the_law_on_one_key(redis_url: str) -> None:
@@ -200,7 +200,8 @@ def test_a_clients_settings_are_used_and_the_client_left_alone(redis_url: str) -
 
 
 def test_a_client_without_one_server_is_refused() -> None:
-    sentinel = redis.sentinel.Sentinel([("127.0.0.1", 1)]).master_for("primary")
+    untyped: Any = redis.sentinel
+    sentinel = untyped.Sentinel([("127.0.0.1", 1)]).master_for("primary")
     for client in (sentinel, object(), 7):
         with pytest.raises(Misuse):
             RateLimiter.connect(client, rate="1/hour", name="refused")
@@ -289,7 +290,7 @@ def test_a_thousand_tasks_share_a_handful_of_round_trips(redis_url: str) -> None
                     send(data)
 
             real = lane.transport
-            lane.transport = Counting()  # type: ignore[assignment]  # it counts and passes everything on
+            lane.transport = Counting()
             link = real.get_protocol()
             link._transport = lane.transport
             await asyncio.gather(*(limiter.acquire("k") for _ in range(1000)))
@@ -309,7 +310,7 @@ def test_a_cancelled_caller_disturbs_nobodys_order(redis_url: str) -> None:
                 task.cancel()
             answers = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
-            return [answer.remaining for answer in answers[1::2]]
+            return [answer.remaining for answer in answers[1::2] if not isinstance(answer, BaseException)]
 
     assert asyncio.run(main()) == [1000 - (1 + number) for number in range(1, 100, 2)]
 

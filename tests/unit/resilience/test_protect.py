@@ -74,8 +74,10 @@ def test_a_key_gives_each_its_bucket(colour: str, name: str, key: Any) -> None:
 
 
 def test_cost_is_charged_once_a_call(colour: str, name: str) -> None:
-    limiter_of = {"def": RateLimiter, "async def": AsyncRateLimiter}[colour]
-    limiter = limiter_of(MemoryBuckets(Rate.of("10/day"), clock_ns=lambda: 0), name=name)  # type: ignore[operator]
+    buckets = MemoryBuckets(Rate.of("10/day"), clock_ns=lambda: 0)
+    limiter: RateLimiter | AsyncRateLimiter = (
+        RateLimiter(buckets, name=name) if colour == "def" else AsyncRateLimiter(buckets, name=name)
+    )
     purchase = protect(name, limit=limiter, cost=4)(coloured(colour, lambda household_id, note: None))
     call(purchase)
     call(purchase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from datetime import timedelta
 
@@ -9,8 +10,8 @@ import limits
 import pytest
 from hypothesis import given, strategies as st
 
-from backstay.errors import Misuse
-from backstay.resilience import Rate
+from backstay.errors import MissingExtra, Misuse
+from backstay.resilience import Rate, RateLimiter
 from backstay.resilience.rate_limiting.backends.redis import RedisBuckets, Settings, Store
 from backstay.resilience.rate_limiting.grammar import units
 
@@ -111,6 +112,25 @@ def test_a_rate_is_written_as_it_is_read(count: int, seconds: int, burst: int) -
     rate = Rate(count=count, period=seconds, burst=burst)
     again = Rate.of(str(rate))
     assert (again.count, again.period_us, again.capacity) == (rate.count, rate.period_us, rate.capacity)
+
+
+def test_IN4_the_package_imports_no_optional_dependency() -> None:
+    code = (
+        "import sys, backstay.resilience as r; r.RateLimiter.connect(rate=r.Rate(count=1), name='n').acquire();"
+        "r.protect('n', limit=r.Rate(count=1))(lambda: 1)();"
+        "found = {'redis', 'hiredis', 'limits', 'tenacity', 'flask', 'fastapi', 'sqlalchemy'} & set(sys.modules);"
+        "sys.exit(', '.join(found) or 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_without_redis_py_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.startswith("backstay.resilience.rate_limiting.backends.redis")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'backstay\[redis\]'"):
+        RateLimiter.connect("redis://localhost", rate="1/second", name="missing")
 
 
 def test_a_share_keeps_the_rate_in_proportion() -> None:
