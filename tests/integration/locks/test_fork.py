@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -37,8 +37,9 @@ def in_child(work: Callable[[], object], timeout: float = 20.0) -> str:
 
 
 @pytest.fixture
-def locks(redis_url: str) -> Locks:
-    return Locks.connect(redis_url, namespace="fork")
+def locks(redis_url: str) -> Iterator[Locks]:
+    with Locks.connect(redis_url, namespace="fork") as locks:
+        yield locks
 
 
 def test_O5_a_child_disowns_the_inherited_lease_and_the_parent_keeps_it(locks: Locks, redis_url: str) -> None:

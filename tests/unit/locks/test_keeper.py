@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backstay.locks.keeper import LINGER, SPARE
-from backstay.locks.lease import HELD, LOST, Grant, State
+from backstay.locks.lease import HELD, LOST, Grant, State, deadline
 from stateful.locks.scripted import Bench, BenchClient, alone
 
 
@@ -39,6 +39,17 @@ def test_N1_one_worker_renews_each_at_a_third_of_its_ttl() -> None:
     renewals = client.wire.count("renew")
     assert 20 * 60 / 3.0 * 0.9 <= renewals <= 20 * 60 / 2.7 * 1.1
     assert client.protocol.meters.renewed.n == renewals
+
+
+def test_C4_a_renewal_counts_from_before_it_was_sent() -> None:
+    async def work(client: BenchClient) -> Grant:
+        grant = await client.acquire(ttl=9.0)
+        await client.host.sleep(4.0)
+        return grant
+
+    grant, client = alone(work)
+    (sent,) = [when for when, name in client.wire.sent if name == "renew"]
+    assert grant.deadline == deadline(sent, 9.0)
 
 
 def test_N2_failed_renewals_are_retried_until_one_succeeds() -> None:

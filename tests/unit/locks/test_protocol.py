@@ -78,6 +78,8 @@ def test_R5_a_lost_reply_is_retried_with_the_same_token_fence_and_a_fresh_ttl() 
     assert grants == 1, "a retry must not be a second grant"
     sent = [when for when, name in client.wire.sent if name == "take"][-1]
     assert grant.deadline == pytest.approx(deadline(sent, 10.0))
+    ends = client.wire._server.redis.ends["backstay:sim:{x}:owner"] / 1000.0
+    assert ends >= sent + 10.0, "the server counts from the retry as well, or it would end before the holder"
 
 
 def test_C8_the_wait_bounds_everything_even_where_nothing_answers() -> None:
