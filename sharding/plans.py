@@ -18,6 +18,7 @@ from .internals import cache_key, cloned_from, is_kind, plain
 from .mergeable import Merging, apart, examine
 from .predicates import Equal
 from .scope import Group, Reading, read_select, read_write
+from .slots import slot
 
 if TYPE_CHECKING:
     from .layout import ShardMap
@@ -117,6 +118,23 @@ class PlanCache:
 
     def __len__(self) -> int:
         return len(self._plans)
+
+    def known(self, statement: Any, layout: ShardMap) -> str | None:
+        """The shard of a SELECT whose plan is there and whose key is one value in the statement; None for all others.
+
+        The way of nearly every statement of a service, without anything that it does not need.
+        """
+        key = statement._generate_cache_key()
+        plan = self._plans.get(key[0]) if key is not None else None
+        if plan is None or plan.single is None or plan.merging is None or (len(key) > 2 and key[2]):
+            return None
+        bind = key[1][plan.single]
+        value = bind.callable() if bind.callable is not None else bind.value
+        if value is None or bind.required:
+            return None
+        kind = plan.groups[0].placement.kind
+        assert kind is not None
+        return layout.shards[layout.owners[slot(kind, kind.canonical(value), len(layout.owners))]]
 
     def find(self, statement: Any, make: Callable[[Any], Plan]) -> tuple[Plan, Any]:
         """The plan of a statement, and its cache key (None where it has none)."""

@@ -83,7 +83,6 @@ class ShardedSession(Session):
         self.commit_mode: CommitMode = commit
         self.unkeyed: UnkeyedPolicy = unkeyed
         self.at_once = at_once
-        self._unit: UnitOfWork | None = None
 
     # --- where things are ------------------------------------------------------------------------
 
@@ -105,8 +104,9 @@ class ShardedSession(Session):
         if not read_only:
             self.enlist({shard})
         connection = self._connection_for_bind(engine)
-        if not read_only and self._unit is not None:
-            self._unit.handed.add(connection)
+        unit = self._unit()
+        if not read_only and unit is not None:
+            unit.handed.add(connection)
         return connection
 
     def connection_of(self, entity: Any, key: object, *, read_only: bool = False) -> Connection:
@@ -121,10 +121,17 @@ class ShardedSession(Session):
         """
         if self._transaction is None:
             self._autobegin_t()
-        unit = self._unit
+        unit = self._unit()
         assert unit is not None
         if not shards <= unit.writers:
             unit.enlist(shards, self.commit_mode)
+
+    def _unit(self) -> UnitOfWork | None:
+        # Not kept: a session and its transaction would hold each other, and every request would wait for the collector.
+        transaction: Any = self._transaction
+        while transaction is not None and transaction._parent is not None:
+            transaction = transaction._parent
+        return cast("UnitOfWork | None", transaction)
 
     # --- SQLAlchemy's hooks ----------------------------------------------------------------------
 
@@ -168,8 +175,7 @@ class ShardedSession(Session):
     def _autobegin_t(self, begin: bool = False) -> Any:
         if self._transaction is None and (begin or self.autobegin):
             origin = SessionTransactionOrigin.BEGIN if begin else SessionTransactionOrigin.AUTOBEGIN
-            self._unit = UnitOfWork(self, origin)
-            return self._unit
+            return UnitOfWork(self, origin)
         return super()._autobegin_t(begin)
 
     def _identity_lookup(
@@ -244,6 +250,10 @@ class ShardedSession(Session):
         _scalar_result: bool = False,
     ) -> Any:
         call = (_parent_execute_state, _add_event, _scalar_result)
+        if not (bind_arguments or execution_options or params) and not getattr(statement, "_execution_options", True):
+            known = self.layout.plans.known(statement, self.layout)
+            if known is not None:
+                return self.on(known, statement, params, execution_options, bind_arguments, call)
         if bind_arguments and bind_arguments.get("bind") is not None:
             return self.on(None, statement, params, execution_options, bind_arguments, call)
         subject = resolved(statement)
@@ -304,8 +314,9 @@ class ShardedSession(Session):
 
     def poison(self, error: BaseException) -> None:
         """Make the commit of this unit of work a rollback, unless the failure was inside of a savepoint."""
-        if self._nested_transaction is None and self._unit is not None:
-            self._unit.failure = error
+        unit = self._unit()
+        if self._nested_transaction is None and unit is not None:
+            unit.failure = error
 
     def token_options(self, shard: str, options: Any) -> Any:
         if not options:
@@ -350,9 +361,10 @@ class ShardedSession(Session):
 
     def _any_shard(self) -> str:
         """A shard for what is the same on all: one that the transaction uses already, or the first."""
-        if self._unit is not None and self._transaction is not None:
+        unit = self._unit()
+        if unit is not None:
             for name in self.layout.shards:
-                if self.layout.engines[name] in self._unit._connections:
+                if self.layout.engines[name] in unit._connections:
                     return name
         return self.layout.shards[0]
 
