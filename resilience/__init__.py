@@ -10,7 +10,7 @@ def catalogue(): ...
 from __future__ import annotations
 
 from .pipeline import protect
-from .rate_limiting import AsyncRateLimiter, Decision, Rate, RateLimiter
+from .rate_limiting import AsyncRateLimiter, Decision, Rate, RateLimiter, disconnect
 from .switches import Snapshot, Switches
 
-__all__ = ["AsyncRateLimiter", "Decision", "Rate", "RateLimiter", "Snapshot", "Switches", "protect"]
+__all__ = ["AsyncRateLimiter", "Decision", "Rate", "RateLimiter", "Snapshot", "Switches", "disconnect", "protect"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
 # Hooks run in the order of imports: telemetry's list of background work must be emptied before threads start again.
 import backstay.telemetry  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-__all__ = ["Renewable", "renew_in_child"]
+__all__ = ["Guard", "Renewable", "renew_in_child"]
 
 
 class Renewable(Protocol):
@@ -18,6 +19,18 @@ class Renewable(Protocol):
     def renew(self) -> None:
         """Make it usable in the child. Only the forking thread exists; no lock may be awaited."""
         ...
+
+
+class Guard:
+    """A lock of a module, in a place where a forked child can replace it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Replace the lock: a thread of the parent may hold the old one."""
+        self.lock = threading.Lock()
 
 
 _first: weakref.WeakSet[Renewable] = weakref.WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .backend import AsyncBuckets, Buckets, StoreFailed
+from .connect import disconnect
 from .decision import Decision, Result
 from .failure import FailureMode
 from .limiter import AsyncRateLimiter, RateLimiter
@@ -19,4 +20,5 @@ __all__ = [
     "Result",
     "Scale",
     "StoreFailed",
+    "disconnect",
 ]

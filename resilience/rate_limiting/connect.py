@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
-import threading
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 from backstay.errors import Misuse
 from backstay.url import choose, parse, require
 
+from ..forks import Guard
 from .backend import AsyncBuckets, Buckets
 from .backends.memory import MemoryBuckets
 from .rate import Rate
 
-__all__ = ["async_buckets", "blocking_buckets"]
+__all__ = ["async_buckets", "blocking_buckets", "disconnect"]
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
 
 _SCHEMES = {"memory": "memory", "redis": "redis", "rediss": "redis", "unix": "redis"}
 _NAME = re.compile(r"[^\s{}:]{1,100}")
 
-_lock = threading.Lock()
+_guard = Guard()
+_remote: weakref.WeakSet[_Closable] = weakref.WeakSet()
 _in_memory: weakref.WeakValueDictionary[tuple[str, str], MemoryBuckets] = weakref.WeakValueDictionary()
 
 
@@ -44,7 +50,18 @@ def async_buckets(
     require("redis", "redis")
     from .backends.redis import AsyncRedisBuckets, Store
 
-    return AsyncRedisBuckets(Store.shared(store, budget), rate, namespace=namespace, name=name, time_source=time)
+    found = Store.shared(store, budget)
+    _remote.add(found)
+    return AsyncRedisBuckets(found, rate, namespace=namespace, name=name, time_source=time)
+
+
+async def disconnect() -> None:
+    """Close the running loop's connections to all stores, at the end of an application's lifespan.
+
+    For limiters that `protect` made from a URL, which nobody holds. All of them may be used again.
+    """
+    for store in tuple(_remote):
+        await store.aclose()
 
 
 def _kind(store: object, name: str, namespace: str) -> str:
@@ -59,7 +76,7 @@ def _kind(store: object, name: str, namespace: str) -> str:
 
 def _memory(rate: Rate, name: str, namespace: str, max_keys: int) -> MemoryBuckets:
     """Return the process's buckets of that name: one name is one limit, in memory as on Redis."""
-    with _lock:
+    with _guard.lock:
         found = _in_memory.get((namespace, name))
         if found is None:
             found = _in_memory[namespace, name] = MemoryBuckets(rate, max_keys=max_keys)

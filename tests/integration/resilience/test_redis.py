@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import redis
 
 from backstay.errors import Misuse, RateLimited
-from backstay.resilience import AsyncRateLimiter, Rate, RateLimiter
+from backstay.resilience import AsyncRateLimiter, Rate, RateLimiter, disconnect, protect
 from backstay.resilience.rate_limiting.backends.redis import AsyncRedisBuckets, RedisBuckets, Settings, Store
 from backstay.testing import measured
 from unit.resilience.oracle import Oracle
@@ -326,3 +327,91 @@ def test_golden_signals_of_a_store(redis_url: str) -> None:
     assert seen.count("rate_limiter.requests", policy_name="signals", result="acquired") == 3
     assert seen.count("rate_limiter.requests", policy_name="signals", result="limited") == 2
     assert seen.count("rate_limiter.store.duration", policy_name="signals", store="redis") == 5
+
+
+def test_protect_over_redis_in_both_colours_shares_one_limit(redis_url: str) -> None:
+    @protect("both", limit="4/day", store=redis_url, key="{household_id}", budget=BUDGET, on_store_failure="closed")
+    def blocking(household_id: int) -> int:
+        return household_id
+
+    @protect("both", limit="4/day", store=redis_url, key="{household_id}", budget=BUDGET, on_store_failure="closed")
+    async def asynchronous(household_id: int) -> int:
+        return household_id
+
+    async def main() -> None:
+        assert await asyncio.gather(asynchronous(7), asynchronous(7)) == [7, 7]
+        assert [await asyncio.to_thread(blocking, 7), await asyncio.to_thread(blocking, 7)] == [7, 7]
+        with pytest.raises(RateLimited):
+            await asynchronous(7)
+        assert await asynchronous(8) == 8
+        await disconnect()
+        with pytest.raises(RateLimited):
+            await asynchronous(7)  # usable again after it
+        await disconnect()
+
+    asyncio.run(main())
+    with pytest.raises(RateLimited):
+        blocking(7)
+
+
+class Provider(redis.CredentialProvider):
+    """Hands out what `answer` gives."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def get_credentials(self) -> tuple[str]:
+        return (self.answer(),)
+
+
+def test_a_credential_provider_is_asked_and_its_failure_is_the_stores(own_redis: Any) -> None:
+    server = own_redis()
+    with redis.Redis.from_url(server.url) as admin:
+        admin.config_set("requirepass", "s3cret")
+
+    def broken() -> str:
+        raise RuntimeError("token service down s3cret")
+
+    async def remaining(limiter: AsyncRateLimiter) -> str:
+        async with limiter:
+            return (await limiter.try_acquire("k")).result
+
+    answers: list[tuple[Callable[[], str], str]] = [
+        (lambda: "s3cret", "acquired"),
+        (broken, "store_error_open"),
+        (lambda: "no", "store_error_open"),
+    ]
+    for answer, result in answers:
+        client = redis.Redis(host=server.host, port=server.port, credential_provider=Provider(answer))
+        limiter = RateLimiter.connect(client, rate="9/hour", name="provider", budget=BUDGET)
+        assert limiter.try_acquire("k").result == result
+        limiter.close()
+        other = AsyncRateLimiter.connect(client, rate="9/hour", name="provider", budget=BUDGET)
+        assert asyncio.run(remaining(other)) == result
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "127.0.0.1:1"])
+def test_a_server_that_cannot_be_reached_is_a_store_failure_on_both_faces(host: str) -> None:
+    url = f"redis://{host}"
+    with RateLimiter.connect(url, rate="9/hour", name="unreachable", budget=0.5) as limiter:
+        assert limiter.try_acquire("k").result == "store_error_open"
+
+    async def main() -> str:
+        async with AsyncRateLimiter.connect(url, rate="9/hour", name="unreachable", budget=0.5) as other:
+            return (await other.try_acquire("k")).result
+
+    assert asyncio.run(main()) == "store_error_open"
+
+
+def test_a_foreign_value_under_our_key_is_a_failure_of_that_key_alone(redis_url: str) -> None:
+    with (
+        RateLimiter.connect(redis_url, rate="9/hour", name="foreign", namespace="it", budget=BUDGET) as limiter,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        client.set("backstay:it:limit:1:{foreign:text}", "not a bucket")
+        client.lpush("backstay:it:limit:1:{foreign:list}", "not a bucket")
+        for _ in range(5):
+            assert limiter.try_acquire("text").result == "store_error_open"
+            assert limiter.try_acquire("list").result == "store_error_open"
+            assert limiter.try_acquire("k").result in {"acquired", "limited"}
+        assert client.get("backstay:it:limit:1:{foreign:text}") == b"not a bucket"

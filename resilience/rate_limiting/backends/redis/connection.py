@@ -36,7 +36,7 @@ class Connection:
         self._reader = hiredis.Reader()
         self._socket = _open(settings, deadline, clock)
         try:
-            commands, count = greeting(settings)
+            commands, count = greeting(settings, settings.credentials())
             self._socket.settimeout(_left(deadline, clock))
             self._socket.sendall(commands)
             self.server_us = learn([self._read(deadline) for _ in range(count)])
@@ -185,6 +185,8 @@ def _open(settings: Settings, deadline: float, clock: Clock) -> socket.socket:
         return sock if context is None else context.wrap_socket(sock, server_hostname=settings.host)
     except OSError as error:
         raise _lost(error) from error
+    except ValueError as error:  # a host name that cannot be one
+        raise StoreFailed("connection", f"{type(error).__name__}: {error}") from error
 
 
 def _connect(family: int, address: Any, deadline: float, clock: Clock) -> socket.socket:

@@ -94,6 +94,7 @@ class Lane:
         self.transport: asyncio.Transport | None = None
         self._opening: asyncio.Task[None] | None = None
         self._opened_at = 0.0
+        self._credentials: tuple[str, ...] = ()
         self._greeting: list[Any] | None = None
         self._owed = 0  # replies to the greeting that are still to come
         self._reader = hiredis.Reader()
@@ -149,13 +150,18 @@ class Lane:
     async def _open(self) -> None:
         settings = self._settings
         try:
+            # A provider asks somebody for credentials: not on the loop.
+            find = settings.credentials
+            self._credentials = find() if settings.provider is None else await self.loop.run_in_executor(None, find)
             if settings.path:
                 await self.loop.create_unix_connection(lambda: _Link(self), settings.path)
             else:
                 context = settings.tls_context()
                 await self.loop.create_connection(lambda: _Link(self), settings.host, settings.port, ssl=context)
-        except OSError as error:
-            self._fail("connection", f"{type(error).__name__}: {error.strerror or error}")
+        except StoreFailed as failure:
+            self._fail(failure.reason, str(failure))
+        except (OSError, ValueError) as error:
+            self._fail("connection", f"{type(error).__name__}: {error}")
         except asyncio.CancelledError:
             self._fail("timeout", "no connection within the budget")
             raise
@@ -164,7 +170,7 @@ class Lane:
 
     def made(self, transport: asyncio.Transport) -> None:
         """Greet the server; requests wait until it has told its time."""
-        commands, self._owed = greeting(self._settings)
+        commands, self._owed = greeting(self._settings, self._credentials)
         self._greeting = []
         self._reader = hiredis.Reader()
         self.transport = transport

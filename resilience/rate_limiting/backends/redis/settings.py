@@ -13,6 +13,8 @@ from typing import Any, Protocol, cast
 from backstay.errors import Misuse
 from backstay.url import mask, parse, require
 
+from ...backend import StoreFailed
+
 __all__ = ["Settings"]
 
 
@@ -73,9 +75,16 @@ class Settings:
         )
 
     def credentials(self) -> tuple[str, ...]:
-        """Return what AUTH takes, or nothing."""
+        """Return what AUTH takes, or nothing. A credential provider may do I/O to find it.
+
+        Raises:
+            StoreFailed: the provider raised.
+        """
         if self.provider is not None:
-            return tuple(self.provider.get_credentials())
+            try:
+                return tuple(self.provider.get_credentials())
+            except Exception as error:
+                raise StoreFailed("refused", f"the credential provider raised {type(error).__name__}") from error
         if self.password is None:
             return ()
         return (self.username, self.password) if self.username else (self.password,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 from backstay.clock import Clock, monotonic
 from backstay.errors import Misuse
 
-from ....forks import renew_in_child
+from ....forks import Guard, renew_in_child
 from ...backend import StoreFailed
 from ...gate import Gate
 from .connection import Pool
@@ -53,7 +52,7 @@ class Store:
     def shared(cls, store: object, budget: float) -> Store:
         """Return the process's store for a URL or client, made at the first call."""
         settings = Settings.of(store)
-        with _lock:
+        with _guard.lock:
             found = _stores.get((settings, budget))
             if found is None:
                 found = _stores[settings, budget] = cls(settings, budget=budget)
@@ -179,5 +178,5 @@ def _is_demoted(reply: Any) -> bool:
     return isinstance(reply, Exception) and str(reply).startswith(("READONLY", "MASTERDOWN"))
 
 
-_lock = threading.Lock()
+_guard = Guard()
 _stores: weakref.WeakValueDictionary[tuple[Settings, float], Store] = weakref.WeakValueDictionary()

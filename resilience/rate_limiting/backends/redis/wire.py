@@ -27,14 +27,13 @@ def pack(*arguments: bytes) -> bytes:
     return b"*%d\r\n" % len(arguments) + b"".join(map(bulk, arguments))
 
 
-def greeting(settings: Settings) -> tuple[bytes, int]:
+def greeting(settings: Settings, credentials: tuple[str, ...]) -> tuple[bytes, int]:
     """Return the commands that open a connection, sent in one write, and how many replies they have.
 
     The last two load the script and ask for the time, so that a new connection, after a failover for
     example, knows both without another round trip.
     """
     commands: list[bytes] = []
-    credentials = settings.credentials()
     if credentials:
         commands.append(pack(b"AUTH", *(part.encode() for part in credentials)))
     if settings.db:
