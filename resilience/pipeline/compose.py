@@ -28,7 +28,7 @@ def target_of(function: Any, resource: str) -> Target:
     inner: Any = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    kind: type[Any] = type(inner)
+    kind: Any = inner.__class__
     candidates = (inner, getattr(kind, "__call__", None))  # noqa: B004  # an object may have an async __call__
     label = getattr(inner, "__qualname__", None) or kind.__qualname__
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in candidates):
