@@ -47,6 +47,21 @@ class Point:
         return f"{self.step}-{self.nth}-{self.when}"
 
 
+def in_child(work: Callable[[], int | None]) -> tuple[int, int]:
+    """Run `work` in a forked child; return pid and status: negative for a signal, -SIGSTOP while it is stopped."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = work() or 0
+        except BaseException:
+            traceback.print_exc(file=sys.__stderr__)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    return pid, -os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
+
+
 class Bank:
     """The participants' database, the journal, and what the present process does at its point."""
 
@@ -102,32 +117,21 @@ class Bank:
             return {row.name: (row.free, row.held, row.spent) for row in found}
 
     def states(self) -> list[State]:
-        with self.manager() as manager:
-            manager.start()
-            return [record.state for record in drive(manager.company.journal.recent(10))]
+        with create_engine(self.journal_url, poolclass=NullPool).connect() as connection:
+            return [State(found) for found in connection.scalars(text("SELECT state FROM backstay_txn_transaction"))]
 
     def recover(self) -> None:
         """Take over, from living coordinators too, and finish."""
         with self.manager() as manager:
             lease = drive(manager.company.cast.seat.take())
             drive(manager.company.journal.fence(lease))
-            for _ in range(3):
-                manager.recover()
+            while manager.recover():
+                pass
 
     def in_child(self, work: Callable[[], int | None]) -> int:
-        """Run `work` in a forked child; return its exit status, negative for a signal, -SIGSTOP while it is stopped."""
-        pid = os.fork()
-        if pid == 0:
-            code = 99
-            try:
-                code = work() or 0
-            except BaseException:
-                traceback.print_exc(file=sys.__stderr__)
-            finally:
-                os._exit(code)
-        self.pid = pid
-        _, status = os.waitpid(pid, os.WUNTRACED)
-        return -os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
+        """Run `work` in a forked child; see `in_child`."""
+        self.pid, status = in_child(work)
+        return status
 
     def resume(self) -> int:
         """Let a stopped child go on to its end; return its exit status."""

@@ -87,7 +87,9 @@ def test_a_refusal_cancels_the_others_and_tells_the_reason(
     assert refused.value.detail == {"missing": "3.10"}
     # The branch that refused is cancelled too: a copy of its try may still be on its way.
     assert log == ["try stock", "try payments", "cancel payments", "cancel stock"]
-    assert record(manager, tx.gtrid).refused
+    found = record(manager, tx.gtrid)
+    assert (found.refused, found.state) == (True, State.CANCELLED)
+    assert [one.state for one in found.branches] == [BranchState.CANCELLED] * 2
 
 
 def test_an_unknown_try_is_cancelled_with_the_others(
@@ -447,6 +449,26 @@ def test_recovery_keeps_its_hands_off_running_blocks(
         tx.call(stock.action)
         assert manager.recover() == 0
     assert tx.state is State.CONFIRMED
+    assert log == ["try stock", "confirm stock"]
+
+
+def test_recovery_keeps_its_hands_off_a_block_that_begins_while_it_looks(
+    manager: TransactionManager, stock: Recorded, monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    journal: Any = manager.company.journal
+    due = journal.due
+    begun = manager.tcc()
+
+    async def look(lease: Any, active: Any, limit: int) -> Any:
+        begun.__enter__()  # between recovery's look at the running blocks and its look at the journal
+        begun.call(stock.action)
+        return await due(lease, active, limit)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "due", look)
+        manager.recover()
+    begun.__exit__(None, None, None)
+    assert begun.state is State.CONFIRMED
     assert log == ["try stock", "confirm stock"]
 
 
