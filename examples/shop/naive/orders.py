@@ -18,8 +18,8 @@ from examples.shop.tables import Order, OrderLine
 log = logging.getLogger("orders")
 places = Places.load()
 databases = [engine(url) for url in places.orders]
-stock = httpx.Client(base_url=places.stock_service, timeout=1.0)
-payments = httpx.Client(base_url=places.payments_service, timeout=1.0)
+stock = httpx.Client(base_url=places.stock_service, timeout=2.0)
+payments = httpx.Client(base_url=places.payments_service, timeout=2.0)
 app = FastAPI(title="orders")
 
 

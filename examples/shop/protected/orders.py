@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,18 +21,17 @@ from examples.shop.places import Places
 from examples.shop.protected.recording import create_barriers, layout, record_order
 from examples.shop.tables import Order
 
-log = logging.getLogger("orders")
 places = Places.load()
 transactions = TransactionManager.connect(
     places.journal,
     actions=[record_order],
     hosts={"stock": places.stock_service, "payments": places.payments_service},
-    settings=Settings(timeout=1.0, deadline=10.0, lease=3.0),
+    settings=Settings(timeout=2.0, deadline=10.0, lease=3.0),
 )
 locks = Locks.connect(places.locks, namespace="shop")
 switches = Switches.connect(places.switches)
 static_catalogue = Catalogue.model_validate_json(Path(__file__).with_name("catalogue.json").read_bytes())
-stock = httpx.Client(base_url=places.stock_service, timeout=1.0)
+stock = httpx.Client(base_url=places.stock_service, timeout=2.0)
 
 
 @asynccontextmanager
@@ -59,8 +57,9 @@ def purchase(purchase: Purchase) -> Receipt:
             tx.call("http://stock/reservations", **basket, units=purchase.units)
             tx.call("http://payments/charges", **basket, household_id=purchase.household_id, cents=purchase.cents)
             tx.call(record_order, **purchase.model_dump(mode="json"))
-    except AlreadyConfirmed:  # a repeated request: the customer gets the same receipt
-        log.info("basket %s was bought before", purchase.basket_id)
+            tx.result = receipt.model_dump()
+    except AlreadyConfirmed as before:  # a repeated request gets the first answer again
+        return Receipt.model_validate(before.result)
     return receipt
 
 

@@ -44,7 +44,7 @@ class Served:
 class Customers:
     """Replays baskets against `url`, `at_once` at a time."""
 
-    def __init__(self, url: str, *, at_once: int = 32, timeout: float = 5.0, pause: float = 2.0) -> None:
+    def __init__(self, url: str, *, at_once: int = 32, timeout: float = 6.0, pause: float = 2.0) -> None:
         self._url = url
         self._at_once = at_once
         self._timeout = timeout

@@ -47,7 +47,7 @@ RATES: dict[Kind, tuple[float, float, float]] = {
     Kind.DUPLICATED: (0.02, 0, 0),
     Kind.REPEATED_LATE: (0.01, 0.2, 2.0),
     Kind.DELAYED: (0.03, 0.02, 0.3),
-    Kind.DELIVERED_LATE: (0.005, 1.2, 2.5),
+    Kind.DELIVERED_LATE: (0.005, 2.2, 3.5),
 }
 
 

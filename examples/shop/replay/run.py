@@ -77,6 +77,7 @@ async def run(
     folder: Path,
     make_places: MakePlaces,
     on_answer: Callable[[int], None],
+    at_once: int = 32,
 ) -> Outcome:
     """Replay the baskets against one shop and audit it once everything has come to rest."""
     _empty(folder)
@@ -96,7 +97,7 @@ async def run(
         places.save(folder)
         await asyncio.to_thread(open_shop, places, opening, folder)
         await asyncio.gather(*(service.start() for service in services.values()))
-        customers = Customers(front.url)
+        customers = Customers(front.url, at_once=at_once)
 
         def answered(baskets: int) -> None:
             killer.answered(baskets)

@@ -17,7 +17,7 @@ def test_on_real_servers_the_protected_shop_breaks_nothing(
 ) -> None:
     replay = Replay(count=60, seed=5, cache=CACHE)
     make = places_on(redis_url, postgres_urls(6), mariadb_url)
-    outcome = asyncio.run(run("protected", replay, replay.opening(), tmp_path / "protected", make, lambda n: None))
+    outcome = asyncio.run(run("protected", replay, replay.opening(), tmp_path / "protected", make, lambda n: None, 8))
     assert outcome.books.violations == 0, outcome.books
     assert outcome.books.orders > 10
     assert {service for service, _ in outcome.kills} == {"orders", "payments"}
