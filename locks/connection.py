@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from backstay.blocking import drive
+from backstay.telemetry import announce
 
 from . import fork
 from .guard import guarded
@@ -34,12 +37,33 @@ fork.watch(_keeper)
 _loop_keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = weakref.WeakKeyDictionary()
 
 
+_announced: set[int] = set()  # the processes whose operators know of the keeper: this one and those before a fork
+
+
+def _announce_keeper() -> None:
+    """Put the keeper of this process on telemetry's list of background work; a fork empties that list."""
+    if os.getpid() not in _announced:
+        _announced.add(os.getpid())
+        announce("backstay-locks-keeper", _keeper.is_alive)
+
+
+def _give_back_at_exit() -> None:
+    """Give back what an ending interpreter still holds, rather than let others wait for its ttl (O6)."""
+    for locks in tuple(_open):
+        locks.close()
+
+
+_open: weakref.WeakSet[Locks] = weakref.WeakSet()
+atexit.register(_give_back_at_exit)
+
+
 def _keeper_of(loop: asyncio.AbstractEventLoop) -> Keeper:
     keeper = _loop_keepers.get(loop)
     if keeper is None:
         _drop_closed(_loop_keepers)
         keeper = _loop_keepers[loop] = Keeper(ASYNCIO)
         fork.watch(keeper)
+        announce("backstay-locks-keeper-asyncio", keeper.is_alive)
     return keeper
 
 
@@ -70,6 +94,8 @@ class Locks:
         self._protocol = MutexProtocol(BLOCKING, store.blocking(), _keeper, this_process, self._meters)
         self._twin: AsyncLocks | None = None
         fork.watch(self)
+        _open.add(self)
+        _announce_keeper()
 
     @classmethod
     def connect(
@@ -154,6 +180,7 @@ class Locks:
 
     def close(self) -> None:
         """Announce the loss of every lease still held here, give it back, and drop the connections."""
+        _open.discard(self)
         drive(self._protocol.close())
         if self._twin is not None:
             self._twin.forsake()
@@ -172,6 +199,7 @@ class Locks:
     def forked(self) -> None:
         """Run in a forked child: what belongs to the parent is dropped."""
         self._protocol.backend.forked()
+        _announce_keeper()
 
 
 class AsyncLocks:

@@ -69,9 +69,8 @@ class Keeper:
         """How many entries the heap has, closed ones included."""
         return len(self._heap)
 
-    @property
-    def alive(self) -> bool:
-        """Whether the background worker runs; it does not before the first lease and after an idle time."""
+    def is_alive(self) -> bool:
+        """Return whether the background worker runs; it does not before the first lease and after an idle time."""
         return self._job is not None and not self._job.done
 
     def watch(self, ward: Ward, grant: Grant, sent: float) -> None:

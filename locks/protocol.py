@@ -20,6 +20,7 @@ import logging
 
 from backstay.errors import Misuse, NotAcquired, OutcomeUnknown, Unavailable
 from backstay.runtime import Runtime
+from backstay.telemetry import span
 
 from .backend import Backend, Busy, Freed, Kept, Renewal
 from .errors import LockLost
@@ -83,7 +84,8 @@ class MutexProtocol:
                 fence, start = answer, sent
             else:
                 waiter = Waiter(self.runtime, backend, name, token, ttl, wait, sent, letter)
-                fence, start = await waiter.run(answer)
+                with span("lock.wait", backend=backend.kind):  # names of locks are unbounded and may be personal
+                    fence, start = await waiter.run(answer)
             grant = Grant(name, token, fence, ttl, deadline(start, ttl), start, renew)
             self._keeper.watch(self, grant, start)
         except GeneratorExit:

@@ -111,7 +111,7 @@ class AsyncMailbox:
             pass  # what was missed is asked for again below
         finally:
             self.address = ""
-            for letter in self.letters.values():
+            for letter in tuple(self.letters.values()):
                 letter.deliver(None)
             with contextlib.suppress(exceptions.RedisError, OSError):
                 await connection.disconnect(nowait=True)

@@ -159,7 +159,7 @@ class BlockingMailbox:
             letter.waiting = False
             if self._leader is letter:
                 self._leader = None
-                for other in self._letters.values():
+                for other in tuple(self._letters.values()):  # others come and go meanwhile
                     if other.waiting and other.note is None:
                         _open_gate(other)
                         return
@@ -169,7 +169,7 @@ class BlockingMailbox:
         with self._mutex:
             if self._connection is connection:
                 self._connection, self.address = None, ""
-            for letter in self._letters.values():
+            for letter in tuple(self._letters.values()):
                 letter.look_again = True
                 _open_gate(letter)
         connection.disconnect()

@@ -40,6 +40,7 @@ class BlockingWire:
         self._label = settings.label
         self._patience = settings.patience
         self._idle: deque[Connection] = deque()  # append and pop are atomic
+        self._keep = IDLE
 
     async def call(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
@@ -88,7 +89,8 @@ class BlockingWire:
         return self._connected(timeout)
 
     async def close(self) -> None:
-        """Close the idle connections; those in use close after their answer is read and found no owner."""
+        """Close the idle connections, and each one in use after its answer."""
+        self._keep = 0
         self._drop_idle()
 
     def forked(self) -> None:
@@ -172,7 +174,7 @@ class BlockingWire:
         return answers
 
     def _put_back(self, connection: Connection) -> None:
-        if len(self._idle) < IDLE:
+        if len(self._idle) < self._keep:
             self._idle.append(connection)
         else:
             connection.disconnect()

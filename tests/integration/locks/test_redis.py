@@ -229,7 +229,7 @@ def test_C9_O7_asyncio_tasks_cancelled_at_random_leave_nothing_behind(redis_url:
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             cancelled = sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
             assert all(outcome is None or isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-            box = locks._protocol().backend._mailbox
+            box = locks._protocol().backend._mailbox  # type: ignore[attr-defined]  # the Redis backend has one
             assert not box.letters
             assert locks._protocol()._keeper.grants(locks._protocol()) == []
             return inside, cancelled

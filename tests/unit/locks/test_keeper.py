@@ -198,11 +198,11 @@ def test_lateness_of_renewals_is_measured() -> None:
 def test_an_idle_keeper_ends_and_another_lease_starts_it_again() -> None:
     async def work(client: BenchClient) -> None:
         await client.protocol.release(await client.acquire(ttl=1.0))
-        assert client.keeper.alive
+        assert client.keeper.is_alive()
         await client.host.sleep(2 * LINGER + 2.0)
-        assert not client.keeper.alive
+        assert not client.keeper.is_alive()
         grant = await client.acquire(ttl=1.0)
-        assert client.keeper.alive
+        assert client.keeper.is_alive()
         await client.host.sleep(3.0)
         assert grant.valid(client.host.now())
 
@@ -224,7 +224,7 @@ def test_N5_a_lease_without_a_keeper_is_not_given_out() -> None:
         client.host.spawn = right  # type: ignore[method-assign]
         left = client.wire._server.owner
         await client.acquire("y")
-        assert client.keeper.alive
+        assert client.keeper.is_alive()
         return [left]
 
     (left,), _ = alone(work)
