@@ -36,6 +36,9 @@ class Order(Base):
     note: Mapped[str | None]
 
 
+TABLE: Any = Order.__table__
+
+
 def cases() -> Iterator[Case]:
     folder = tempfile.mkdtemp(prefix="backstay-bench-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -128,7 +131,8 @@ def _update(make: Callable[[], Session]) -> Callable[[], Any]:
 
 def _horizontal(layout: ShardMap) -> Any:
     names = list(layout.shards)
-    return Horizontal(
+    make: Any = Horizontal
+    return make(
         shard_chooser=lambda mapper, instance, clause=None: names[0],
         identity_chooser=lambda mapper, key, **_: names,
         execute_chooser=lambda context: names,
@@ -162,4 +166,4 @@ def _fill(layout: ShardMap) -> None:
             here = [row for row in rows if layout.shard_of(Order, row["household_id"]) == name]
             # every shard has a row for the slow case
             here += [{"id": -at - 1, "household_id": 0, "cents": 9999, "note": None} for at in range(1)]
-            connection.execute(insert(Order.__table__), here)
+            connection.execute(insert(TABLE), here)

@@ -124,11 +124,11 @@ class PlanCache:
 
         The way of nearly every statement of a service, without anything that it does not need.
         """
-        key = statement._generate_cache_key()
+        key = cache_key(statement)
         plan = self._plans.get(key[0]) if key is not None else None
         if plan is None or plan.single is None or plan.merging is None or (len(key) > 2 and key[2]):
             return None
-        bind = key[1][plan.single]
+        bind: Any = key[1][plan.single]
         value = bind.callable() if bind.callable is not None else bind.value
         if value is None or bind.required:
             return None

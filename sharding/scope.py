@@ -242,7 +242,7 @@ class _Scope:
             _Scope(self._reading, top=False, outer=self).select(inner)
 
     def _narrow_by(self, one: Occurrence, clauses: Iterable[Any]) -> None:
-        if one.placement.broadcast or one.optional:
+        if one.placement.broadcast:
             return
         column, _ = one.placement.keyed()
         for clause in clauses:

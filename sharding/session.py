@@ -288,6 +288,7 @@ class ShardedSession(Session):
         """Run a statement as it is on one shard, which its objects will remember."""
         if shard is not None:
             bind_arguments = {**bind_arguments, "shard": shard} if bind_arguments else {"shard": shard}
+            # Without it rows of different shards with one primary key would become one object (RETURNING too).
             options = self.token_options(shard, options)
         began = monotonic()
         try:

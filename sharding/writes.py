@@ -11,7 +11,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.util import immutabledict
 
 from .errors import Misplaced, Unkeyed, Unroutable
-from .internals import IteratorResult, is_kind, is_orm, load_options_with, plain
+from .internals import IteratorResult, is_kind, is_orm, plain
 from .plans import ANYWHERE, Values, plan_write
 from .rules import Placement
 
@@ -125,7 +125,7 @@ def _insert_on(
     if _option("autoflush", options, statement, True):
         session._autoflush()
     with _bulk(session, shard):
-        return session.on(shard, statement, params, _both_tokens(shard, options), bind_arguments, call)
+        return session.on(shard, statement, params, _for_objects(shard, options), bind_arguments, call)
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def write(
     """
     if named is not None:
         session.enlist({named})
-        return session.on(named, statement, params, _both_tokens(named, options), bind_arguments, call)
+        return session.on(named, statement, params, _for_objects(named, options), bind_arguments, call)
     placement = _placement(session, statement)
     if params is not None and not isinstance(params, Mapping):
         raise Unroutable(
@@ -189,12 +189,12 @@ def write(
     session.enlist(set(shards))
     targets = shards or [session.layout.shards[0]]  # RETURNING of nothing: one shard gives it its columns
     if len(targets) == 1:
-        return session.on(targets[0], statement, params, _both_tokens(targets[0], options), bind_arguments, call)
+        return session.on(targets[0], statement, params, _for_objects(targets[0], options), bind_arguments, call)
     counts: dict[str, int] = {}
     rows: list[Any] = []
     first: Any = None
     for shard in targets:
-        result = session.on(shard, statement, params, _both_tokens(shard, options), bind_arguments, (*call[:2], False))
+        result = session.on(shard, statement, params, _for_objects(shard, options), bind_arguments, (*call[:2], False))
         first = first if first is not None else result
         if statement._returning:
             found = list(result._raw_row_iterator())
@@ -217,12 +217,9 @@ def _rows(counts: dict[str, int]) -> ShardedRows:
     return result
 
 
-def _both_tokens(shard: str, options: Any) -> Any:
-    # `identity_token` is read for objects in the session, the load options for those that RETURNING gives: without
-    # the second,
-    # rows of different shards with the same primary key become one object.
-    load = load_options_with(shard, options.get("_sa_orm_load_options"))
-    return immutabledict(options).union({"identity_token": shard, "_sa_orm_load_options": load})
+def _for_objects(shard: str, options: Any) -> Any:
+    # For the objects of the session that a statement changes; those that RETURNING gives read the load options.
+    return immutabledict(options).union({"identity_token": shard})
 
 
 def _option(name: str, options: Any, statement: Any, default: Any) -> Any:
