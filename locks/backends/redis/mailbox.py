@@ -159,6 +159,8 @@ class BlockingMailbox:
             letter.waiting = False
             if self._leader is letter:
                 self._leader = None
+            if self._leader is None:
+                # Also where this thread was offered the reading just as its time was up: it passes the offer on.
                 for other in tuple(self._letters.values()):  # others come and go meanwhile
                     if other.waiting and other.note is None:
                         _open_gate(other)

@@ -52,6 +52,22 @@ def test_the_guard_serves_methods_and_nests(locks: Locks) -> None:
     assert Shop().sell("a") == ["shelf:a", "shelf:b", "shelf:b", "shelf:a"]
 
 
+def test_the_guard_of_asyncio_locks_serves_both_colours_on_one_store() -> None:
+    locks = AsyncLocks.connect(f"memory://{uuid.uuid4().hex}")
+
+    @locks.guard("x", wait=0.0)
+    def plain() -> int:
+        return current_lease().fence
+
+    @locks.guard("x", wait=0.0)
+    async def asynchronous() -> tuple[int, bool]:
+        with pytest.raises(NotAcquired):
+            await asyncio.to_thread(plain)
+        return current_lease().fence, True
+
+    assert asyncio.run(asynchronous()) == (plain() - 1, True)
+
+
 def test_the_guard_lets_errors_pass_and_frees(locks: Locks) -> None:
     @locks.guard("x", wait=0.0)
     def fail() -> None:
