@@ -125,7 +125,9 @@ class PlanCache:
         The way of nearly every statement of a service, without anything that it does not need.
         """
         key = cache_key(statement)
-        plan = self._plans.get(key[0]) if key is not None else None
+        if key is None:
+            return None
+        plan = self._plans.get(key[0])
         if plan is None or plan.single is None or plan.merging is None or (len(key) > 2 and key[2]):
             return None
         bind: Any = key[1][plan.single]
