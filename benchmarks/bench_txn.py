@@ -131,9 +131,9 @@ def _by_hand_on_postgres(url: str) -> Callable[[], object]:
     with log:
         log.execute("CREATE TABLE IF NOT EXISTS bench_seen (id TEXT, phase TEXT, PRIMARY KEY (id, phase))")
         for at in range(2):
-            log.execute(TABLE.format(f"hand_{at}"))  # type: ignore[arg-type]  # our own text
-            log.execute(f"DELETE FROM bench_hand_{at}")  # type: ignore[arg-type]  # our own text
-            log.execute(f"INSERT INTO bench_hand_{at} VALUES (1, {UNITS}, 0)")  # type: ignore[arg-type]  # the same
+            log.execute(TABLE.format(f"hand_{at}"))
+            log.execute(f"DELETE FROM bench_hand_{at}")
+            log.execute(f"INSERT INTO bench_hand_{at} VALUES (1, {UNITS}, 0)")  # the same
     log = psycopg.connect(address)
     numbers, prefix = itertools.count(), os.urandom(8).hex()
     pool = ThreadPoolExecutor(max_workers=1)
@@ -141,7 +141,7 @@ def _by_hand_on_postgres(url: str) -> Callable[[], object]:
     def local(at: int, number: str, phase: str, update: str) -> None:
         connection = branches[at]
         connection.execute("INSERT INTO bench_seen VALUES (%s, %s)", (f"{number}-{at}", phase))
-        connection.execute(f"UPDATE bench_hand_{at} SET {update} WHERE id = 1")  # type: ignore[arg-type]  # our own
+        connection.execute(f"UPDATE bench_hand_{at} SET {update} WHERE id = 1")  # our own
         connection.commit()
 
     def both(number: str, phase: str, update: str) -> None:

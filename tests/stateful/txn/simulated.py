@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -256,8 +256,8 @@ class Shop:
         coordinator = cast.coordinator
         try:
             work = await coordinator.begin(basket.key, None)
-        except AlreadyRun as error:
-            self._told_again(basket, error)
+        except AlreadyRun as repeated:
+            self._told_again(basket, repeated)
             raise
         calls = [
             Call(target=Target(kind="action", address=name), payload={"units": n}) for name, n in basket.units.items()
@@ -271,9 +271,9 @@ class Shop:
                 raise LookupError("the block failed")
         except GeneratorExit:
             raise
-        except AlreadyRun as repeated:
-            self._told_again(basket, repeated)
-            error = repeated
+        except AlreadyRun as again:
+            self._told_again(basket, again)
+            error = again
         except BaseException as failure:
             error = failure
         try:
@@ -303,10 +303,10 @@ class Shop:
             host = chance.choice(self.hosts)
             when = chance.uniform(0.05, 3.0)
             world.at(when, host.crash)
-            world.at(when + chance.uniform(0.1, 3.0), lambda host=host: self._restart(host))
+            world.at(when + chance.uniform(0.1, 3.0), partial(self._restart, host))
         for _ in range(chance.randint(0, 2)):
             host = chance.choice(self.hosts)
-            world.at(chance.uniform(0.05, 3.0), lambda host=host: host.stall(chance.uniform(0.2, 4.0)))
+            world.at(chance.uniform(0.05, 3.0), partial(host.stall, chance.uniform(0.2, 4.0)))
         for _ in range(chance.randint(0, 2)):
             where = self.participants[chance.choice(self.names)][0]
             when = chance.uniform(0.05, 3.0)

@@ -9,7 +9,7 @@ import pytest
 from backstay.txn import Outcome
 from stateful.txn.simulated import Shop, run
 
-SEEDS = int(os.environ.get("BACKSTAY_TXN_SEEDS", "240"))
+SEEDS = int(os.environ.get("BACKSTAY_TXN_SEEDS", "160"))
 PER_TEST = 20
 
 
