@@ -28,7 +28,7 @@ from ..rate import Rate, Scale
 __all__ = ["MemoryBuckets"]
 
 _PARTS = 16
-_SOFT = 64  # so many keys of a part stay: those that refill at once would be evicted and made anew all the time
+_SOFT = 128  # so many keys of a part stay: those that refill at once would be evicted and made anew all the time
 _LOOKS = 2  # old keys looked at for each new one: the table shrinks faster than it grows
 _LOOKS_FOR_ROOM = 32
 _SAMPLE = 1000
