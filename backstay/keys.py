@@ -35,15 +35,16 @@ class Template:
         Misuse: the text is empty, its braces do not match, or a field is positional (`{}`, `{0}`).
     """
 
-    __slots__ = ("_escape", "names", "text")
+    __slots__ = ("_escape", "_parts", "names", "text")
 
     def __init__(self, text: str) -> None:
         if not text:
             raise Misuse("a key template must not be empty; write something like 'order:{order_id}'")
         try:
-            fields = [field for _, field, _, _ in _formatter.parse(text) if field is not None]
+            parts = tuple(_formatter.parse(text))
         except ValueError as error:
             raise Misuse(f"key template {text!r}: {error}; write braces as '{{{{' and '}}}}'") from None
+        fields = [field for _, field, _, _ in parts if field is not None]
         roots = [field.split(".")[0].split("[")[0] for field in fields]
         for field, root in zip(fields, roots, strict=True):
             if not root.isidentifier():
@@ -53,6 +54,7 @@ class Template:
         self.text = text
         self.names = tuple(dict.fromkeys(roots))
         self._escape = len(fields) > 1
+        self._parts = parts  # parsed once: parsing costs more than all the rest of a key
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
@@ -108,27 +110,34 @@ class Template:
         Raises:
             Misuse: a value is None or an object without a text of its own, or a field leads nowhere.
         """
-        parts: list[str] = []
-        for literal, field, spec, conversion in _formatter.parse(self.text):
-            parts.append(literal)
+        key = ""
+        for literal, field, spec, conversion in self._parts:
+            key += literal
             if field is None:
                 continue
-            try:
-                value, _ = _formatter.get_field(field, (), values)
-            except (AttributeError, LookupError, TypeError) as error:
-                raise Misuse(f"key template {self.text!r}: field {{{field}}} leads nowhere: {error}") from None
-            if _has_no_text(value):
-                kind = "None" if value is None else "a " + type(value).__name__
-                raise Misuse(
-                    f"key template {self.text!r}: {{{field}}} is {kind}, "
-                    "which has no text of its own; pass an identifier or go down to one, as in {order.id}"
-                )
-            try:
-                text = format(_formatter.convert_field(value, conversion), spec or "")
-            except (TypeError, ValueError) as error:
-                raise Misuse(f"key template {self.text!r}: field {{{field}}}: {error}") from None
-            parts.append(text.translate(_ESCAPES) if self._escape else text)
-        return "".join(parts)
+            value = values.get(field)
+            if not (conversion or spec) and (type(value) is int or type(value) is str):
+                text = str(value)
+            else:
+                text = self._text(field, values, spec or "", conversion)
+            key += text.translate(_ESCAPES) if self._escape else text
+        return key
+
+    def _text(self, field: str, values: Mapping[str, Any], spec: str, conversion: Any) -> str:
+        try:
+            value, _ = _formatter.get_field(field, (), values)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise Misuse(f"key template {self.text!r}: field {{{field}}} leads nowhere: {error}") from None
+        if _has_no_text(value):
+            kind = "None" if value is None else "a " + type(value).__name__
+            raise Misuse(
+                f"key template {self.text!r}: {{{field}}} is {kind}, "
+                "which has no text of its own; pass an identifier or go down to one, as in {order.id}"
+            )
+        try:
+            return format(_formatter.convert_field(value, conversion), spec)
+        except (TypeError, ValueError) as error:
+            raise Misuse(f"key template {self.text!r}: field {{{field}}}: {error}") from None
 
 
 def _has_no_text(value: object) -> bool:
