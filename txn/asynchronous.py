@@ -50,8 +50,8 @@ class AsyncTransactionManager:
         """Return a manager whose journal is in a SQL database; nothing is opened before the first transaction.
 
         Args:
-            journal: `sqlite:///journal.db`, `postgresql+psycopg://...`, or an AsyncEngine. `sqlite://` and
-                `postgresql://` get an asyncio driver. The tables `backstay_txn_*` are made there.
+            journal: `sqlite:///journal.db`, `postgresql+psycopg://...`, or an AsyncEngine. `postgresql://`
+                gets an asyncio driver, SQLite is written by a thread. The tables `backstay_txn_*` are made there.
             actions: in-process branches (`Tcc`, `Participant`, `AsyncParticipant`); recovery after a restart
                 finds them by name. Blocking ones are called in a thread.
             hosts: where the hosts in branch URLs are today: a base URL, or an httpx transport such as
@@ -64,11 +64,10 @@ class AsyncTransactionManager:
             MissingExtra: SQLAlchemy or the driver is not installed.
         """
         require("sqlalchemy", "sql")
-        from .journals.database import AsyncDatabase
-        from .journals.engines import async_engine
+        from .journals.opening import async_database
         from .journals.sql import SqlJournal
 
-        database = AsyncDatabase(async_engine(journal))
+        database = async_database(journal)
         sender = AsyncHttp(hosts or {}, http)
         company = Company(
             journal=SqlJournal(database),

@@ -74,11 +74,10 @@ class TransactionManager:
             MissingExtra: SQLAlchemy or the driver is not installed.
         """
         require("sqlalchemy", "sql")
-        from .journals.database import BlockingDatabase
-        from .journals.engines import engine
+        from .journals.opening import blocking_database
         from .journals.sql import SqlJournal
 
-        database = BlockingDatabase(engine(journal))
+        database = blocking_database(journal)
         sender = Http(hosts or {}, http)
         company = Company(
             journal=SqlJournal(database),

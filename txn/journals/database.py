@@ -9,7 +9,6 @@ are run in one transaction together (group commit): the price of a flush is shar
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
@@ -24,12 +23,12 @@ from backstay.url import mask
 from ..errors import JournalUnanswered
 from .engines import READ
 
-__all__ = ["AsyncDatabase", "BlockingDatabase", "Database", "Operation", "conflicting"]
+__all__ = ["GROUP", "AsyncDatabase", "BlockingDatabase", "Database", "Operation", "Waiting", "conflicting"]
 
 T = TypeVar("T")
 Operation = Callable[[Connection], Any]
 
-_GROUP = 64
+GROUP = 64
 _TRIES = 4
 _CONFLICTS = frozenset({"40001", "40P01", "55P03", "1213", "1205"})
 
@@ -87,7 +86,7 @@ class BlockingDatabase:
         self._reading = engine.execution_options(**{READ: True})
         self._turn = threading.Lock()
         self._guard = threading.Lock()
-        self._queue: list[_Waiting] = []
+        self._queue: list[Waiting] = []
 
     def reborn(self) -> None:
         """Forget, in a forked child, connections and locks that belong to the parent."""
@@ -99,21 +98,34 @@ class BlockingDatabase:
     async def write(self, operation: Callable[[Connection], T]) -> T:
         if self.dialect != "sqlite":
             return self._alone(operation)
-        waiting = _Waiting(operation)
+        waiting = Waiting(operation)
         with self._guard:
             self._queue.append(waiting)
         with self._turn:  # whoever gets the turn runs everything that is in the queue by then
             if not waiting.ended:
                 with self._guard:
-                    group, self._queue = self._queue[:_GROUP], self._queue[_GROUP:]
+                    group, self._queue = self._queue[:GROUP], self._queue[GROUP:]
                 while waiting not in group:
-                    self._run(group)
+                    self.run_group(group)
                     with self._guard:
-                        group, self._queue = self._queue[:_GROUP], self._queue[_GROUP:]
-                self._run(group)
+                        group, self._queue = self._queue[:GROUP], self._queue[GROUP:]
+                self.run_group(group)
         return cast("T", waiting.outcome())
 
-    def _run(self, group: list[_Waiting]) -> None:
+    def run_group(self, group: list[Waiting]) -> None:
+        """Run and commit operations together, or each alone if one of them fails.
+
+        Every operation has ended when this returns or is interrupted: nobody may wait for ever because the
+        thread that ran a group for others got a KeyboardInterrupt.
+        """
+        try:
+            self._run_group(group)
+        finally:
+            for waiting in group:
+                if not waiting.ended:
+                    waiting.fail(JournalUnanswered("the write was interrupted"))
+
+    def _run_group(self, group: list[Waiting]) -> None:
         if len(group) > 1:
             try:
                 results = self._once(_together([waiting.operation for waiting in group]))
@@ -130,7 +142,7 @@ class BlockingDatabase:
         for waiting in group:
             try:
                 waiting.end(self._alone(waiting.operation))
-            except BaseException as error:
+            except Exception as error:
                 waiting.fail(error)
 
     def _alone(self, operation: Callable[[Connection], T]) -> T:
@@ -159,6 +171,25 @@ class BlockingDatabase:
                 raise _unknown(error) from error
             return result
 
+    def read_group(self, group: list[Waiting]) -> None:
+        """Run operations that only read on one connection; never raises."""
+        try:
+            with self._reading.connect() as connection:
+                for waiting in group:
+                    waiting.end(waiting.operation(connection))
+        except SQLAlchemyError as error:
+            self._fail(group, _not_done(error), error)
+        except BaseException as error:
+            self._fail(group, error, error)
+
+    @staticmethod
+    def _fail(group: list[Waiting], told: BaseException, cause: BaseException) -> None:
+        if told is not cause:
+            told.__cause__ = cause
+        for waiting in group:
+            if not waiting.ended:
+                waiting.fail(told)
+
     async def read(self, operation: Callable[[Connection], T]) -> T:
         try:
             with self._reading.connect() as connection:
@@ -170,8 +201,8 @@ class BlockingDatabase:
         self.engine.dispose()
 
 
-class _Waiting:
-    """An operation in the queue of the group commit, and later what it came to."""
+class Waiting:
+    """An operation in a queue, and later what it came to."""
 
     __slots__ = ("_error", "_result", "ended", "operation")
 
@@ -182,12 +213,15 @@ class _Waiting:
         self._error: BaseException | None = None
 
     def end(self, result: Any) -> None:
+        """Note a result."""
         self._result, self.ended = result, True
 
     def fail(self, error: BaseException) -> None:
+        """Note an error."""
         self._error, self.ended = error, True
 
     def outcome(self) -> Any:
+        """Return the result, or raise the error."""
         if self._error is not None:
             raise self._error
         return self._result
@@ -200,61 +234,12 @@ class AsyncDatabase:
         self.engine = engine
         self.dialect = engine.dialect.name
         self._reading = engine.execution_options(**{READ: True})
-        self._queue: list[tuple[Operation, asyncio.Future[Any]]] = []
-        self._writer: asyncio.Task[None] | None = None
 
     def reborn(self) -> None:
         """Forget, in a forked child, connections that belong to the parent."""
         self.engine.sync_engine.dispose(close=False)
-        self._queue, self._writer = [], None
 
     async def write(self, operation: Callable[[Connection], T]) -> T:
-        if self.dialect != "sqlite":
-            return await self._alone(operation)
-        promise: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append((operation, promise))
-        if self._writer is None or self._writer.done():
-            # A task of its own: the cancellation of one caller must not tear the commit of the others.
-            self._writer = asyncio.get_running_loop().create_task(self._write(), name="backstay-txn-journal")
-        return await promise
-
-    async def _write(self) -> None:
-        while self._queue:
-            group, self._queue = self._queue[:_GROUP], self._queue[_GROUP:]
-            try:
-                await self._run(group)
-            except BaseException as error:
-                for _, promise in group:
-                    if not promise.done():
-                        promise.set_exception(JournalUnanswered(f"the journal's writer was stopped: {error!r}"))
-                raise
-
-    async def _run(self, group: list[tuple[Operation, asyncio.Future[Any]]]) -> None:
-        if len(group) > 1:
-            results: list[Any] | None
-            try:
-                results = await self._once(_together([operation for operation, _ in group]))
-            except JournalUnanswered as error:
-                for _, promise in group:
-                    _fail(promise, error)
-                return
-            except Exception:
-                results = None  # one of them failed: nothing was written, so each has its own turn
-            if results is not None:
-                for (_, promise), result in zip(group, results, strict=True):
-                    if not promise.done():
-                        promise.set_result(result)
-                return
-        for operation, promise in group:
-            try:
-                result = await self._alone(operation)
-            except Exception as error:
-                _fail(promise, error)
-            else:
-                if not promise.done():
-                    promise.set_result(result)
-
-    async def _alone(self, operation: Callable[[Connection], T]) -> T:
         for left in reversed(range(_TRIES)):
             try:
                 return await self._once(operation)
@@ -291,12 +276,4 @@ class AsyncDatabase:
             raise _not_done(error) from error
 
     async def close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None and not writer.done():
-            await asyncio.wait({writer})
         await self.engine.dispose()
-
-
-def _fail(promise: asyncio.Future[Any], error: BaseException) -> None:
-    if not promise.done():
-        promise.set_exception(error)

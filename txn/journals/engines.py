@@ -34,13 +34,10 @@ _SYNC = {
     "mariadb": "mariadb+pymysql",
 }
 _ASYNC = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+pysqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg2": "postgresql+psycopg",
 }
 _PACKAGES = {
-    "aiosqlite": ("aiosqlite", "sqlite-async"),
     "psycopg": ("psycopg", "postgresql"),
     "pymysql": ("pymysql", "mysql"),
 }
@@ -63,6 +60,11 @@ def _url(given: str | URL, drivers: dict[str, str]) -> URL:
     if module is not None and extra is not None:
         require(module, extra)
     return url
+
+
+def _backend(given: str | URL) -> str:
+    """Return the name of the database that a URL is for, or an empty text for no URL."""
+    return str(given).partition(":")[0].partition("+")[0]
 
 
 def _options(url: URL) -> dict[str, Any]:
@@ -139,8 +141,11 @@ def engine(given: str | URL | Engine) -> Engine:
     return made
 
 
-def async_engine(given: str | URL | AsyncEngine) -> AsyncEngine:
-    """Return an asyncio engine for a URL or engine; `sqlite://` and `postgresql://` get an asyncio driver.
+def async_engine(given: str | URL | AsyncEngine) -> AsyncEngine | Engine:
+    """Return an asyncio engine for a URL or engine; `postgresql://` gets an asyncio driver.
+
+    For SQLite it is a blocking engine, to be used in threads: an asyncio driver would do the same, with a
+    change of threads for every statement.
 
     Raises:
         Misuse: no database URL, a database that is not supported, SQLite in memory, or a blocking Engine.
@@ -153,6 +158,8 @@ def async_engine(given: str | URL | AsyncEngine) -> AsyncEngine:
         if given.dialect.name != "sqlite":
             return given
         given = given.url
+    if _backend(given) == "sqlite":
+        return engine(given)
     url = _url(given, _ASYNC)
     try:
         made = create_async_engine(url, **_options(url))

@@ -12,8 +12,7 @@ import pytest
 from backstay.blocking import drive
 from backstay.testing.txn import JournalContract
 from backstay.txn.journal import Journal
-from backstay.txn.journals.database import AsyncDatabase, BlockingDatabase
-from backstay.txn.journals.engines import async_engine, engine
+from backstay.txn.journals.opening import async_database, blocking_database
 from backstay.txn.journals.sql import SqlJournal
 
 T = TypeVar("T")
@@ -33,16 +32,16 @@ class TestSqlite(JournalContract):
         self.url = f"sqlite:///{tmp_path}/journal.db"
 
     def run(self, work: Callable[[Journal], Coroutine[Any, Any, T]]) -> T:
-        return drive(_prepared(SqlJournal(BlockingDatabase(engine(self.url))), work))
+        return drive(_prepared(SqlJournal(blocking_database(self.url)), work))
 
 
-class TestAioSqlite(JournalContract):
+class TestSqliteInALoop(JournalContract):
     @pytest.fixture(autouse=True)
     def directory(self, tmp_path: Path) -> None:
         self.url = f"sqlite:///{tmp_path}/journal.db"
 
     def run(self, work: Callable[[Journal], Coroutine[Any, Any, T]]) -> T:
         async def start() -> T:
-            return await _prepared(SqlJournal(AsyncDatabase(async_engine(self.url))), work)
+            return await _prepared(SqlJournal(async_database(self.url)), work)
 
         return asyncio.run(start())

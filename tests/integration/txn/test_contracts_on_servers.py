@@ -14,8 +14,7 @@ from backstay.blocking import drive
 from backstay.testing.txn import BarrierContract, JournalContract
 from backstay.txn import AsyncBarrier, Barrier, Branch
 from backstay.txn.journal import Journal
-from backstay.txn.journals.database import AsyncDatabase, BlockingDatabase
-from backstay.txn.journals.engines import async_engine, engine
+from backstay.txn.journals.opening import async_database, blocking_database
 from backstay.txn.journals.sql import SqlJournal
 
 T = TypeVar("T")
@@ -35,13 +34,13 @@ class TestJournalOnPostgres(JournalContract):
         self.url = postgres_url
 
     def run(self, work: Callable[[Journal], Coroutine[Any, Any, T]]) -> T:
-        return drive(_prepared(SqlJournal(BlockingDatabase(engine(self.url))), work))
+        return drive(_prepared(SqlJournal(blocking_database(self.url)), work))
 
 
 class TestJournalOnAsyncPostgres(TestJournalOnPostgres):
     def run(self, work: Callable[[Journal], Coroutine[Any, Any, T]]) -> T:
         async def start() -> T:
-            return await _prepared(SqlJournal(AsyncDatabase(async_engine(self.url))), work)
+            return await _prepared(SqlJournal(async_database(self.url)), work)
 
         return asyncio.run(start())
 
@@ -52,7 +51,7 @@ class TestJournalOnMariadb(JournalContract):
         self.url = mariadb_url
 
     def run(self, work: Callable[[Journal], Coroutine[Any, Any, T]]) -> T:
-        return drive(_prepared(SqlJournal(BlockingDatabase(engine(self.url))), work))
+        return drive(_prepared(SqlJournal(blocking_database(self.url)), work))
 
 
 class TestBarrierOnPostgres(BarrierContract):
