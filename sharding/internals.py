@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Select
 from sqlalchemy.engine.result import IteratorResult
 from sqlalchemy.orm.base import PASSIVE_OFF
 from sqlalchemy.orm.context import QueryContext, _ORMSelectCompileState
@@ -101,7 +100,7 @@ def collection_of(state: Any, key: str, value: Any) -> Any:
     return state.manager[key].impl.get_collection(state, state.dict, value)
 
 
-def entities_of(statement: Select[Any]) -> tuple[list[str], list[Any], bool]:
+def entities_of(statement: Any) -> tuple[list[str], list[Any], bool]:
     """Labels, extra keys and "one entity" of the result that the ORM would give, without a database."""
     state = _STATE._create_entities_collection(statement, legacy=False)
     entities = state._entities

@@ -164,4 +164,3 @@ class Host:
 async def _all(tasks: list[Task[Any]]) -> None:
     for task in tasks:
         await task.join()
-

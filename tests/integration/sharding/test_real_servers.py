@@ -18,6 +18,7 @@ from unit.sharding.statements import ACCEPTED
 
 Market = tuple[ShardMap, Engine]
 T: Any = Order.__table__
+NOTE_C: Any = collate(T.c.note, "C")
 
 
 def market(urls: list[str]) -> Iterator[Market]:
@@ -61,11 +62,11 @@ def test_master_oracle_on_postgresql(postgres: Market) -> None:
     check_all(postgres, POSTGRES_REFUSES, SQLITE_ONLY)
     oracle = MasterOracle(*postgres)
     for statement in (
-        select(Order).order_by(collate(Order.note, "C"), Order.id.desc()).limit(9),
+        select(Order).order_by(NOTE_C, Order.id.desc()).limit(9),
         select(func.sum(Order.price), func.avg(Order.price), func.avg(Order.cents), func.min(Order.price)),
         select(func.avg(Order.cents)).where(Order.id < 7),
         select(func.avg(Order.price * 3 + cast(Order.cents, Numeric(12, 5)))),
-        select(func.min(collate(Order.note, "C")), func.max(Order.placed_at)),
+        select(func.min(NOTE_C), func.max(Order.placed_at)),
         select(Order.id).order_by(Order.id).fetch(4),
         select(T.c.id).order_by(T.c.price.desc().nulls_last(), T.c.id).limit(8).offset(3),
     ):

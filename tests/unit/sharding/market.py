@@ -74,7 +74,7 @@ class Stray(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-RULES = [
+RULES: list[Rule | Broadcast] = [
     Rule(Order, key="household_id", global_id=True),
     Rule(Line, key="household_id", with_=Order),
     Rule(Visit, key="token"),

@@ -73,7 +73,7 @@ def test_M1_null_order_by_dialect(dialect: str, descending: bool, declared: bool
 @given(st.lists(st.none() | st.integers(-3, 3)), st.booleans(), st.booleans())
 def test_M1_sort_keys_put_nulls_where_they_belong(values: list[int | None], descending: bool, first: bool) -> None:
     order = OrderKey(expression=column("x", Integer), key=lambda value: value, descending=descending, nulls_first=first)
-    known = sorted((value for value in values if value is not None), reverse=descending)
+    known: list[int | None] = [*sorted((value for value in values if value is not None), reverse=descending)]
     nulls: list[int | None] = [None] * (len(values) - len(known))
     assert sorted(values, key=order.of) == (nulls + known if first else known + nulls)
 

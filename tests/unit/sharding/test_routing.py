@@ -83,7 +83,7 @@ def test_wide_routes(layout: ShardMap, name: str) -> None:
 
 
 def test_R2_all_ways_to_give_a_value(layout: ShardMap) -> None:
-    k = bindparam("k")
+    k: Any = bindparam("k")
     one = of_keys(layout, 5)
     assert shards_of(layout, select(Order).where(K == k), {"k": 5}) == one
     assert shards_of(layout, select(Order).where(K == k).params(k=5)) == one

@@ -50,7 +50,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardMap]:
 @pytest.fixture
 def before(layout: ShardMap) -> Iterator[Any]:
     names = list(layout.shards)
-    session: Any = Horizontal(
+    horizontal: Any = Horizontal
+    session: Any = horizontal(
         shard_chooser=lambda mapper, instance, clause=None: layout.shard_of(T, instance.k),
         identity_chooser=lambda mapper, key, **_: [layout.shard_of(T, key[0])],
         execute_chooser=lambda context: names,
