@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any
 
 from backstay.errors import BackstayError
@@ -98,6 +97,7 @@ class Upkeep:
         self._recoverer = recoverer
         self._jobs: list[Job] = []
         self._announced: list[Announcement] = []
+        self._watched: list[_Watched] = []
         self._stopping = False
         self._nudges: list[Signal] = []
 
@@ -116,8 +116,9 @@ class Upkeep:
             self._runtime.spawn(self._repeat(name, piece, every, nudge), name=name)
             for (name, piece, every), nudge in zip(work, self._nudges, strict=True)
         ]
-        for job, (name, _, _) in zip(self._jobs, work, strict=True):
-            self._announced.append(announce(name, partial(_runs, job)))
+        self._watched = [_Watched(job) for job in self._jobs]
+        for watched, (name, _, _) in zip(self._watched, work, strict=True):
+            self._announced.append(announce(name, watched.alive))
 
     def nudge(self) -> None:
         """Have recovery look now."""
@@ -161,5 +162,11 @@ class Upkeep:
         self._announced.clear()
 
 
-def _runs(job: Job) -> bool:
-    return not job.done
+class _Watched:
+    """A job as the list of background work sees it; the list does not keep it alive."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def alive(self) -> bool:
+        return not self._job.done
