@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -164,10 +164,9 @@ def test_misuse_is_one_clear_line(tmp_path: Path, arguments: list[str], said: st
 # --- background, forks, processes ------------------------------------------------------------------
 
 
-def working() -> list[str]:
-    """Return the names of this package's background work that runs."""
-    gc.collect()  # what other tests left lying goes
-    return sorted(one.name for one in telemetry.background() if one.alive and one.name.startswith("backstay-txn"))
+def working() -> set[str]:
+    """Return the names of this package's threads that run."""
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("backstay-txn")}
 
 
 def test_background_recovery_starts_at_first_use_and_takes_over_when_a_lease_ran_out(
@@ -181,12 +180,13 @@ def test_background_recovery_starts_at_first_use_and_takes_over_when_a_lease_ran
     drive(dead.company.cast.upkeep.stop(2.0))  # as when it is dead: nobody renews the lease any more
     quick = Settings(recover_every=0.1)
     with TransactionManager.connect(journal, actions=[stock.participant], settings=quick) as living:
-        before = working()
+        assert working() == set()
         living.start()
-        assert working() == sorted([*before, "backstay-txn-lease", "backstay-txn-recovery"])
+        assert working() == {"backstay-txn-lease", "backstay-txn-recovery"}
+        assert working() <= {one.name for one in telemetry.background() if one.alive}
         until(lambda: stock.rows() == (10, 0))
         assert living.outcome(work.gtrid) is Outcome.CANCELLED
-    assert working() == before
+    assert working() == set()
     dead.close()
 
 
