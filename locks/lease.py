@@ -44,6 +44,8 @@ class State(Enum):
     RELEASED = "released"
     LOST = "lost"
 
+    __hash__ = object.__hash__  # members are single objects; the default hashes their names, in Python
+
 
 MOVES = MappingProxyType(
     {

@@ -73,11 +73,16 @@ def checked_name(name: str) -> str:
     """Return `name` if a lock can have it.
 
     Raises:
-        Misuse: it is no text, empty, or longer than 512 characters.
+        Misuse: it is no text, empty, longer than 512 characters, or has halves of surrogate pairs.
     """
     given: Any = name
     if not isinstance(given, str) or not given:
         raise Misuse(f"the name of a lock is a text such as 'order:42', got {given!r}")
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise Misuse(f"the name of a lock must be text that UTF-8 can carry, got {name!r}") from None
     if len(name) > NAME_LIMIT:
         raise Misuse(f"the name of a lock has at most {NAME_LIMIT} characters, got {len(name)}: {name[:40]!r}...")
     return name

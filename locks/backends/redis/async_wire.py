@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 from redis import exceptions
 
 from .answers import Request, not_reached, refusal, unanswered
+from .packing import pack
 from .scripts import Script
 from .settings import Settings
 
@@ -167,7 +168,7 @@ class AsyncWire:
         timer = loop.call_later(timeout, self._expire, link, future)
         try:
             # Runs up to the write without a suspension, so the order of `pending` is that of the requests.
-            await connection.send_packed_command(connection.pack_command(*parts), check_health=False)
+            await connection.send_packed_command(pack(parts), check_health=False)
             return await future
         except BaseException as error:
             if isinstance(error, (exceptions.RedisError, OSError)) or not future.done():

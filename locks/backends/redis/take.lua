@@ -36,13 +36,14 @@ else
   end
   owner = redis.call('GET', KEYS[1])
 end
+local waiters
 if ARGV[3] ~= '' then
   local entry = string.format('%.0f', now + ARGV[4] * 1000) .. '|' .. ARGV[2] .. '|' .. ARGV[3]
   if redis.call('HSET', KEYS[4], ARGV[1], entry) == 1 then
-    redis.call('RPUSH', KEYS[3], ARGV[1])
+    waiters = redis.call('RPUSH', KEYS[3], ARGV[1])
   end
   -- Every live waiter comes back long before this: a queue of the dead disappears by itself.
   redis.call('PEXPIRE', KEYS[3], ARGV[4] * 4)
   redis.call('PEXPIRE', KEYS[4], ARGV[4] * 4)
 end
-return {redis.call('PTTL', KEYS[1]), string.format('%.0f', now), redis.call('LLEN', KEYS[3]), owner}
+return {redis.call('PTTL', KEYS[1]), string.format('%.0f', now), waiters or redis.call('LLEN', KEYS[3]), owner}

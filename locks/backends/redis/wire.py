@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from redis import exceptions
 
 from .answers import Request, not_reached, refusal, unanswered
+from .packing import pack
 from .scripts import Script
 from .settings import Settings
 
 __all__ = ["BlockingWire", "Connection"]
+
 
 IDLE = 64  # connections that are kept for later; beyond that they are closed after use
 
@@ -23,8 +25,16 @@ class Connection(Protocol):
     def connect(self) -> None: ...
     def pack_command(self, *parts: Any) -> Any: ...
     def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
-    def read_response(self, *, timeout: float, disconnect_on_error: bool = True) -> Any: ...
+    def read_response(self, *, timeout: float = ..., disconnect_on_error: bool = True) -> Any: ...
     def disconnect(self) -> None: ...
+
+
+class Held(NamedTuple):
+    """A connection and what it was made for."""
+
+    connection: Connection
+    patient: bool
+    """Whether its own timeout is the wire's patience; else each read has to set one, which costs four system calls."""
 
 
 class BlockingWire:
@@ -39,7 +49,7 @@ class BlockingWire:
         self._settings = settings
         self._label = settings.label
         self._patience = settings.patience
-        self._idle: deque[Connection] = deque()  # append and pop are atomic
+        self._idle: deque[Held] = deque()  # append and pop are atomic
         self._keep = IDLE
 
     async def call(
@@ -47,20 +57,18 @@ class BlockingWire:
     ) -> tuple[Any, bool]:
         """See `Wire.call`."""
         try:
-            connection = self._idle.pop()
-            kept = True
+            held, kept = self._idle.pop(), True
         except IndexError:
-            connection = self._connected(timeout)
-            kept = False
+            held, kept = self._connected(timeout), False
         try:
-            answer = self._exchange(connection, script, keys, arguments, timeout)
+            answer = self._exchange(held, script, keys, arguments, timeout)
         except exceptions.ConnectionError as error:
             if not kept:
                 raise unanswered(self._label, error) from error
             self._drop_idle()  # if the server closed one, it closed them all
-            connection = self._connected(timeout)
+            held = self._connected(timeout)
             try:
-                return self._exchange(connection, script, keys, arguments, timeout), True
+                return self._exchange(held, script, keys, arguments, timeout), True
             except (exceptions.ConnectionError, exceptions.TimeoutError) as second:
                 raise unanswered(self._label, second) from second
         except exceptions.TimeoutError as error:
@@ -70,12 +78,12 @@ class BlockingWire:
     async def call_all(self, requests: Sequence[Request], timeout: float) -> list[Any]:
         """See `Wire.call_all`."""
         try:
-            connection, kept = self._idle.pop(), True
+            held, kept = self._idle.pop(), True
         except IndexError:
-            connection, kept = self._connected(timeout), False
+            held, kept = self._connected(timeout), False
         try:
             try:
-                return self._pipeline(connection, requests, timeout)
+                return self._pipeline(held, requests, timeout)
             except exceptions.ConnectionError:
                 if not kept:
                     raise
@@ -86,7 +94,7 @@ class BlockingWire:
 
     def connected(self, timeout: float) -> Connection:
         """Return a new connection that is not among the idle ones, for the mailbox."""
-        return self._connected(timeout)
+        return self._connected(timeout).connection
 
     async def close(self) -> None:
         """Close the idle connections, and each one in use after its answer."""
@@ -99,7 +107,7 @@ class BlockingWire:
 
     # -- one connection
 
-    def _connected(self, timeout: float) -> Connection:
+    def _connected(self, timeout: float) -> Held:
         connection = cast("Connection", self._settings.blocking(min(timeout, self._patience)))
         try:
             connection.connect()
@@ -107,27 +115,27 @@ class BlockingWire:
             raise refusal(self._label, error) from error
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             raise not_reached(self._label, error) from error
-        return connection
+        return Held(connection, timeout >= self._patience)
 
     def _exchange(
         self,
-        connection: Connection,
+        held: Held,
         script: Script,
         keys: Sequence[str],
         arguments: Sequence[str | int],
         timeout: float,
     ) -> Any:
         """Send, read the whole answer, put the connection back. An interruption at any line drops it instead."""
+        connection, patient = held
         try:
-            connection.send_packed_command(
-                connection.pack_command("EVALSHA", script.digest, len(keys), *keys, *arguments), check_health=False
-            )
+            connection.send_packed_command(pack(("EVALSHA", script.digest, len(keys), *keys, *arguments)), False)
             try:
-                answer = connection.read_response(timeout=timeout)
+                if patient and timeout >= self._patience:
+                    answer = connection.read_response()
+                else:
+                    answer = connection.read_response(timeout=timeout)
             except exceptions.NoScriptError:  # SCRIPT FLUSH, a restart, a failover (R9)
-                connection.send_packed_command(
-                    connection.pack_command("EVAL", script.text, len(keys), *keys, *arguments), check_health=False
-                )
+                connection.send_packed_command(pack(("EVAL", script.text, len(keys), *keys, *arguments)), False)
                 answer = connection.read_response(timeout=timeout)
         except exceptions.ConnectionError as error:
             connection.disconnect()
@@ -135,35 +143,33 @@ class BlockingWire:
                 raise refusal(self._label, error) from error
             raise
         except exceptions.ResponseError as error:
-            self._put_back(connection)
+            self._put_back(held)
             raise refusal(self._label, error) from error
         except BaseException:
             connection.disconnect()
             raise
-        self._put_back(connection)
+        self._put_back(held)
         return answer
 
-    def _pipeline(self, connection: Connection, requests: Sequence[Request], timeout: float) -> list[Any]:
+    def _pipeline(self, held: Held, requests: Sequence[Request], timeout: float) -> list[Any]:
+        connection = held.connection
         try:
             answers = self._round(connection, requests, timeout)
             if any(isinstance(answer, exceptions.NoScriptError) for answer in answers):
                 for text in {request.script.text for request in requests}:
-                    connection.send_packed_command(connection.pack_command("SCRIPT", "LOAD", text), check_health=False)
+                    connection.send_packed_command(pack(("SCRIPT", "LOAD", text)), False)
                     connection.read_response(timeout=timeout)
                 answers = self._round(connection, requests, timeout)
         except BaseException:
             connection.disconnect()
             raise
-        self._put_back(connection)
+        self._put_back(held)
         return [refusal(self._label, it) if isinstance(it, exceptions.ResponseError) else it for it in answers]
 
     def _round(self, connection: Connection, requests: Sequence[Request], timeout: float) -> list[Any]:
         for request in requests:
             connection.send_packed_command(
-                connection.pack_command(
-                    "EVALSHA", request.script.digest, len(request.keys), *request.keys, *request.arguments
-                ),
-                check_health=False,
+                pack(("EVALSHA", request.script.digest, len(request.keys), *request.keys, *request.arguments)), False
             )
         answers: list[Any] = []
         for _ in requests:
@@ -173,15 +179,15 @@ class BlockingWire:
                 answers.append(error)
         return answers
 
-    def _put_back(self, connection: Connection) -> None:
+    def _put_back(self, held: Held) -> None:
         if len(self._idle) < self._keep:
-            self._idle.append(connection)
+            self._idle.append(held)
         else:
-            connection.disconnect()
+            held.connection.disconnect()
 
     def _drop_idle(self) -> None:
         while self._idle:
             try:
-                self._idle.pop().disconnect()
+                self._idle.pop().connection.disconnect()
             except IndexError:  # another thread took the last one
                 return

@@ -77,7 +77,7 @@ def test_clients_whose_servers_change_under_them_are_refused(connect: Callable[.
 
 
 @BOTH
-@pytest.mark.parametrize("name", ["", None, 7, b"order", "x" * 513])
+@pytest.mark.parametrize("name", ["", None, 7, b"order", "x" * 513, "order:\ud800"])
 def test_a_name_that_no_lock_can_have_is_refused(connect: Callable[..., Any], name: Any) -> None:
     with pytest.raises(Misuse, match="name of a lock"):
         connect("memory://").mutex(name)

@@ -7,13 +7,16 @@ import os
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 import backstay.locks
 from backstay.locks import AsyncLease, AsyncLocks, AsyncMutex, Lease, Locks, Mutex
 from backstay.locks.backends.redis import milliseconds
 from backstay.locks.backends.redis.keys import keys_of, tombstone
+from backstay.locks.backends.redis.packing import pack, pack_plainly
 from backstay.locks.backends.redis.scripts import RELEASE, RENEW, TAKE, WITHDRAW, load
 from backstay.locks.loss import AsyncLoss, Loss
 from backstay.locks.owners import Owners, readable
@@ -113,3 +116,11 @@ def test_twins_have_the_same_methods_signatures_and_words(twins: tuple[type, typ
             (p.name, p.kind, p.default) for p in theirs.parameters.values()
         ], name
         assert mine.__doc__ == other.__doc__, name
+
+
+def test_commands_are_written_alike_with_and_without_hiredis() -> None:
+    make: Any = redis.Connection
+    driver = make()
+    for parts in (("EVALSHA", "a" * 40, 4, "ключ", "", "x y", 10_001), ("GET", "a\r\nb"), ("PING",)):
+        written = b"".join(driver.pack_command(*parts))
+        assert b"".join(pack(parts)) == b"".join(pack_plainly(parts)) == written
