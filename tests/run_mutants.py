@@ -152,7 +152,7 @@ def check(mutants: list[Mutant]) -> bool:
         caught = 0
         with ThreadPoolExecutor(COPIES) as pool:
             for mutant, verdict, last, seconds in pool.map(one, mutants):
-                print(f"{verdict:<10}{seconds:6.1f} s  {mutant.id:<28}{mutant.test}", flush=True)
+                print(f"{verdict:<10}{seconds:6.1f} s  {mutant.id:<38}{mutant.test}", flush=True)
                 caught += verdict == "caught"
                 if verdict != "caught":
                     print(last)

@@ -90,6 +90,8 @@ class AsyncMailbox:
                         connection.pack_command("SUBSCRIBE", channel), check_health=False
                     )
                     await connection.read_response()
+                except GeneratorExit:
+                    raise
                 except BaseException:
                     await connection.disconnect(nowait=True)
                     raise

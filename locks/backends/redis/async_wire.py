@@ -131,6 +131,8 @@ class AsyncWire:
         except (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError, OSError) as error:
             await connection.disconnect(nowait=True)
             raise not_reached(self._label, error) from error
+        except GeneratorExit:
+            raise
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
