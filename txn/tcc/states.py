@@ -88,7 +88,8 @@ _UNENDED = frozenset({BranchState.LOGGED, BranchState.TRIED, BranchState.REFUSED
 BRANCH: Mapping[BranchEvent, tuple[frozenset[BranchState], BranchState]] = {
     BranchEvent.TRY_DONE: (frozenset({BranchState.LOGGED}), BranchState.TRIED),
     BranchEvent.TRY_REFUSED: (frozenset({BranchState.LOGGED}), BranchState.REFUSED),
-    BranchEvent.CONFIRM_ACKED: (_UNENDED, BranchState.CONFIRMED),
+    # a refusal dooms its transaction, so a branch that refused is never asked to confirm
+    BranchEvent.CONFIRM_ACKED: (_UNENDED - {BranchState.REFUSED}, BranchState.CONFIRMED),
     BranchEvent.CANCEL_ACKED: (_UNENDED, BranchState.CANCELLED),
     BranchEvent.SPENT: (_UNENDED - {BranchState.DEAD}, BranchState.DEAD),
     BranchEvent.RETRY: (frozenset({BranchState.DEAD}), BranchState.LOGGED),
