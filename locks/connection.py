@@ -17,6 +17,7 @@ from . import fork
 from .guard import guarded
 from .keeper import Keeper
 from .lock import AsyncMutex, Mutex
+from .loss import wait_for_listeners
 from .options import Duration, checked_answer_within, checked_name, checked_namespace, terms
 from .owners import this_process
 from .protocol import MutexProtocol
@@ -31,6 +32,8 @@ __all__ = ["AsyncLocks", "Locks"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+LISTENERS_AT_EXIT = 1.0  # s that an ending interpreter waits for those who are being told of a loss
 
 _keeper = Keeper(BLOCKING)
 fork.watch(_keeper)
@@ -51,6 +54,7 @@ def _give_back_at_exit() -> None:
     """Give back what an ending interpreter still holds, rather than let others wait for its ttl (O6)."""
     for locks in tuple(_open):
         locks.close()
+    wait_for_listeners(LISTENERS_AT_EXIT)
 
 
 _open: weakref.WeakSet[Locks] = weakref.WeakSet()

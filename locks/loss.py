@@ -7,13 +7,27 @@ from inspect import isawaitable
 from typing import Any
 
 from backstay.blocking import drive
-from backstay.runtime import Runtime
+from backstay.clock import monotonic
+from backstay.runtime import Job, Runtime
 
 from .lease import LOST, Grant
 
-__all__ = ["AsyncLoss", "Loss"]
+__all__ = ["AsyncLoss", "Loss", "wait_for_listeners"]
 
 Listener = Callable[[], object]
+
+_under_way: set[Job] = set()  # threads in which listeners may still run
+
+
+def wait_for_listeners(timeout: float) -> None:
+    """Wait for the end of all listeners that run in threads, at most `timeout` seconds together.
+
+    For the end of an interpreter: a daemon thread that is in the middle of a `print` then is a fatal error.
+    """
+    until = monotonic() + timeout
+    for job in tuple(_under_way):
+        drive(job.join(max(0.0, until - monotonic())))
+        _under_way.discard(job)
 
 
 class _News:
@@ -57,7 +71,11 @@ class _News:
                 listener = self._listeners.pop(0)
             except IndexError:  # another thread took it
                 return
-            self._runtime.spawn(lambda listener=listener: _call(listener), name="backstay-locks-loss")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            job = self._runtime.spawn(lambda listener=listener: _call(listener), name="backstay-locks-loss")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            self._started(job)
+
+    def _started(self, job: Job) -> None:
+        """Take note of a listener; a task ends with its loop and needs nothing."""
 
 
 async def _call(listener: Listener) -> None:
@@ -70,6 +88,10 @@ class Loss(_News):
     """The event of a lease in threads."""
 
     __slots__ = ()
+
+    def _started(self, job: Job) -> None:
+        _under_way.difference_update([earlier for earlier in tuple(_under_way) if earlier.done])
+        _under_way.add(job)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the lease is lost or given back, at most `timeout` seconds; return whether it is lost."""

@@ -190,4 +190,5 @@ def test_O6_an_interpreter_that_ends_gives_back_and_does_not_hang() -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "told\n"  # the interpreter waits for it: a daemon thread cut in a print is fatal
     assert "Traceback" not in done.stderr
