@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sqlalchemy import BigInteger
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-__all__ = ["DatabaseNow"]
+__all__ = ["NEVER", "DatabaseNow", "milliseconds"]
+
+NEVER = 2**53
+"""Milliseconds: a due time that does not come."""
+
+
+def milliseconds(seconds: float) -> int:
+    """Return whole milliseconds, `NEVER` for an infinite time."""
+    return NEVER if math.isinf(seconds) else round(seconds * 1000)
 
 
 class DatabaseNow(FunctionElement[int]):

@@ -1,4 +1,8 @@
-"""The journal on SQLite, PostgreSQL, MariaDB and MySQL, for threads and for asyncio."""
+"""The journal on SQLite, PostgreSQL, MariaDB and MySQL, for threads and for asyncio.
+
+Its writes and reads are functions over one connection that is inside a transaction, written once for both makes:
+the asyncio make runs them by `run_sync`. Their statements are built once, at import.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from backstay.errors import Misuse
 
 from ..journal import BranchRecord, BranchUpdate, Lease, TransactionRecord
 from ..tcc.states import Event, State
-from . import operations, reading
+from . import deciding, leases, orphans, reading, settling
 from .database import Database
 from .schema import migrate
 
@@ -39,16 +43,16 @@ class SqlJournal:
         await self._database.write(migrate)
 
     async def join(self, owner: str, epoch: int, ttl: float) -> Lease:
-        return await self._database.write(lambda connection: operations.join(connection, owner, epoch, ttl))
+        return await self._database.write(lambda connection: leases.join(connection, owner, epoch, ttl))
 
     async def time(self) -> float:
         return await self._database.read(reading.time)
 
     async def renew(self, lease: Lease, ttl: float) -> bool:
-        return await self._database.write(lambda connection: operations.renew(connection, lease, ttl))
+        return await self._database.write(lambda connection: leases.renew(connection, lease, ttl))
 
     async def leave(self, lease: Lease) -> None:
-        await self._database.write(lambda connection: operations.leave(connection, lease))
+        await self._database.write(lambda connection: leases.leave(connection, lease))
 
     async def find(self, key: str) -> TransactionRecord | None:
         return await self._database.read(lambda connection: reading.find(connection, key))
@@ -60,15 +64,13 @@ class SqlJournal:
         self, lease: Lease, gtrid: str, key: str | None, deadline: float, branches: Sequence[BranchRecord]
     ) -> bool:
         return await self._database.write(
-            lambda connection: operations.open_transaction(connection, lease, gtrid, key, deadline, branches)
+            lambda connection: deciding.open_transaction(connection, lease, gtrid, key, deadline, branches)
         )
 
     async def enlist(
         self, lease: Lease, gtrid: str, branches: Sequence[BranchRecord], tried: Sequence[BranchUpdate]
     ) -> bool:
-        return await self._database.write(
-            lambda connection: operations.enlist(connection, lease, gtrid, branches, tried)
-        )
+        return await self._database.write(lambda connection: deciding.enlist(connection, lease, gtrid, branches, tried))
 
     async def decide(
         self,
@@ -82,19 +84,19 @@ class SqlJournal:
         result: str | None = None,
     ) -> State | None:
         return await self._database.write(
-            lambda connection: operations.decide(connection, lease, gtrid, event, tried, reason, refused, result)
+            lambda connection: deciding.decide(connection, lease, gtrid, event, tried, reason, refused, result)
         )
 
     async def settle(self, gtrid: str, updates: Sequence[BranchUpdate], delay: float) -> State | None:
-        return await self._database.write(lambda connection: operations.settle(connection, gtrid, updates, delay))
+        return await self._database.write(lambda connection: settling.settle(connection, gtrid, updates, delay))
 
     async def take_over(self, lease: Lease, grace: float, limit: int) -> list[str]:
-        if not await self._database.read(lambda connection: operations.neglected(connection, grace)):
+        if not await self._database.read(lambda connection: orphans.neglected(connection, grace)):
             return []
-        return await self._database.write(lambda connection: operations.take_over(connection, lease, grace, limit))
+        return await self._database.write(lambda connection: orphans.take_over(connection, lease, grace, limit))
 
     async def fence(self, lease: Lease) -> int:
-        return await self._database.write(lambda connection: operations.fence(connection, lease))
+        return await self._database.write(lambda connection: leases.fence(connection, lease))
 
     async def due(self, lease: Lease, active: Collection[str], limit: int) -> list[TransactionRecord]:
         return await self._database.read(lambda connection: reading.due(connection, lease, active, limit))
@@ -106,13 +108,13 @@ class SqlJournal:
         return await self._database.read(lambda connection: reading.recent(connection, limit))
 
     async def retry(self, gtrid: str | None, branch: str | None) -> int:
-        return await self._database.write(lambda connection: operations.retry(connection, gtrid, branch))
+        return await self._database.write(lambda connection: settling.retry(connection, gtrid, branch))
 
     async def ended(self, gtrids: Sequence[str], safety: float) -> list[str]:
         return await self._database.read(lambda connection: reading.ended(connection, gtrids, safety))
 
     async def purge(self, age: float, limit: int) -> int:
-        return await self._database.write(lambda connection: operations.purge(connection, age, limit))
+        return await self._database.write(lambda connection: settling.purge(connection, age, limit))
 
     async def close(self) -> None:
         await self._database.close()
