@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from backstay.blocking import drive
-from backstay.telemetry import announce
 
-from . import fork
+from . import ending, fork
 from .guard import guarded
-from .keeper import Keeper
+from .keepers import announce_keeper, drop_closed, keeper, keeper_of
 from .lock import AsyncMutex, Mutex
-from .loss import wait_for_listeners
-from .options import Duration, checked_answer_within, checked_name, checked_namespace, terms
+from .options import Duration, checked_name, terms
 from .owners import this_process
 from .protocol import MutexProtocol
-from .source import ASYNCIO, BLOCKING, Source, source
+from .source import ASYNCIO, BLOCKING, Source, checked_source
 from .telemetry import Meters
 
 if TYPE_CHECKING:
@@ -32,50 +28,6 @@ __all__ = ["AsyncLocks", "Locks"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-LISTENERS_AT_EXIT = 1.0  # s that an ending interpreter waits for those who are being told of a loss
-
-_keeper = Keeper(BLOCKING)
-fork.watch(_keeper)
-_loop_keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = weakref.WeakKeyDictionary()
-
-
-_announced: set[int] = set()  # the processes whose operators know of the keeper: this one and those before a fork
-
-
-def _announce_keeper() -> None:
-    """Put the keeper of this process on telemetry's list of background work; a fork empties that list."""
-    if os.getpid() not in _announced:
-        _announced.add(os.getpid())
-        announce("backstay-locks-keeper", _keeper.is_alive)
-
-
-def _give_back_at_exit() -> None:
-    """Give back what an ending interpreter still holds, rather than let others wait for its ttl (O6)."""
-    for locks in tuple(_open):
-        locks.close()
-    wait_for_listeners(LISTENERS_AT_EXIT)
-
-
-_open: weakref.WeakSet[Locks] = weakref.WeakSet()
-atexit.register(_give_back_at_exit)
-
-
-def _keeper_of(loop: asyncio.AbstractEventLoop) -> Keeper:
-    keeper = _loop_keepers.get(loop)
-    if keeper is None:
-        _drop_closed(_loop_keepers)
-        keeper = _loop_keepers[loop] = Keeper(ASYNCIO)
-        fork.watch(keeper)
-        announce("backstay-locks-keeper-asyncio", keeper.is_alive)
-    return keeper
-
-
-def _drop_closed(table: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
-    """Forget loops that have ended: their connections refer to them, so weak keys alone would keep them."""
-    for loop in list(table):
-        if loop.is_closed():
-            del table[loop]
 
 
 class Locks:
@@ -95,11 +47,11 @@ class Locks:
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
         self._meters = Meters(store.kind, namespace)
-        self._protocol = MutexProtocol(BLOCKING, store.blocking(), _keeper, this_process, self._meters)
+        self._protocol = MutexProtocol(BLOCKING, store.blocking(), keeper, this_process, self._meters)
         self._twin: AsyncLocks | None = None
         fork.watch(self)
-        _open.add(self)
-        _announce_keeper()
+        ending.watch(self)
+        announce_keeper()
 
     @classmethod
     def connect(
@@ -122,7 +74,7 @@ class Locks:
             Misuse: the target is malformed or of an unknown kind.
             MissingExtra: the package for it is not installed.
         """
-        return cls(*_checked(target, namespace, answer_within))
+        return cls(*checked_source(target, namespace, answer_within))
 
     def mutex(
         self,
@@ -184,7 +136,7 @@ class Locks:
 
     def close(self) -> None:
         """Announce the loss of every lease still held here, give it back, and drop the connections."""
-        _open.discard(self)
+        ending.forget(self)
         drive(self._protocol.close())
         if self._twin is not None:
             self._twin.forsake()
@@ -203,7 +155,7 @@ class Locks:
     def forked(self) -> None:
         """Run in a forked child: what belongs to the parent is dropped."""
         self._protocol.backend.forked()
-        _announce_keeper()
+        announce_keeper()
 
 
 class AsyncLocks:
@@ -247,7 +199,7 @@ class AsyncLocks:
             Misuse: the target is malformed or of an unknown kind.
             MissingExtra: the package for it is not installed.
         """
-        return cls(*_checked(target, namespace, answer_within))
+        return cls(*checked_source(target, namespace, answer_within))
 
     def mutex(
         self,
@@ -312,9 +264,9 @@ class AsyncLocks:
         loop = asyncio.get_running_loop()
         protocol = self._protocols.get(loop)
         if protocol is None:
-            _drop_closed(self._protocols)
+            drop_closed(self._protocols)
             backend = self._source.asynchronous()
-            protocol = MutexProtocol(ASYNCIO, backend, _keeper_of(loop), this_process, self._meters)
+            protocol = MutexProtocol(ASYNCIO, backend, keeper_of(loop), this_process, self._meters)
             protocol.closed = self._closed
             self._protocols[loop] = protocol
         return protocol
@@ -346,8 +298,3 @@ class AsyncLocks:
     def forked(self) -> None:
         """Run in a forked child: what belongs to the parent is dropped."""
         self._protocols = weakref.WeakKeyDictionary()
-
-
-def _checked(target: object, namespace: str, answer_within: Duration | None) -> tuple[Source, str]:
-    space = checked_namespace(namespace)
-    return source(target, space, checked_answer_within(answer_within)), space

@@ -11,8 +11,9 @@ from backstay.url import Url, choose, parse, require
 
 from .backend import Backend
 from .backends.memory import MemoryBackend, store
+from .options import Duration, checked_answer_within, checked_namespace
 
-__all__ = ["ASYNCIO", "BLOCKING", "Source", "source"]
+__all__ = ["ASYNCIO", "BLOCKING", "Source", "checked_source", "source"]
 
 BLOCKING = BlockingRuntime()
 ASYNCIO = AsyncioRuntime()
@@ -77,3 +78,9 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
 
         return RedisSource.from_client(given, space, answer_within)
     raise Misuse(f"locks connect to a URL such as 'redis://localhost/0' or a Redis client, got {type(given).__name__}")
+
+
+def checked_source(target: object, namespace: str, answer_within: Duration | None) -> tuple[Source, str]:
+    """Return the store behind a URL or a client, and the namespace, all arguments checked."""
+    space = checked_namespace(namespace)
+    return source(target, space, checked_answer_within(answer_within)), space

@@ -17,7 +17,7 @@ import pytest
 from backstay import telemetry
 from backstay.errors import NotAcquired
 from backstay.locks import AsyncLocks, LockLost, Locks, current_lease
-from backstay.locks.connection import _loop_keepers
+from backstay.locks.keepers import loop_keepers
 from backstay.testing import measured
 
 
@@ -169,7 +169,7 @@ def test_loops_that_ended_are_forgotten() -> None:
     for _ in range(5):
         asyncio.run(once())
     assert len(locks._protocols) <= 1
-    assert sum(loop.is_closed() for loop in _loop_keepers) <= 1
+    assert sum(loop.is_closed() for loop in loop_keepers) <= 1
 
 
 def test_a_loss_is_logged_with_lock_and_fence(locks: Locks, caplog: pytest.LogCaptureFixture) -> None:
