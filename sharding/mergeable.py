@@ -8,92 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from sqlalchemy import BindParameter, Label, TextClause
+from sqlalchemy import BindParameter, Label
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
-    ColumnClause,
     Grouping,
-    Over,
     UnaryExpression,
     _label_reference,
     _textual_label_reference,
 )
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import SelectBase
 
 from .aggregates import AGGREGATES, Aggregate, read_aggregates
-from .errors import NotMergeable
+from .expressions import check_functions, check_text, check_windows, functions
 from .internals import is_kind
+from .occurrences import Group, Reading
 from .ordering import Reversed, nulls_first, order_key, sortable
-from .scope import Group, Reading
+from .refusals import apart, refuse
 
-__all__ = ["Merging", "OrderKey", "apart", "examine", "order_keys"]
+__all__ = ["Merging", "OrderKey", "examine", "order_keys"]
 
-#: Functions of one row. Anything else might be an aggregate, a random number or a window.
-_ROW_FUNCTIONS: Final = frozenset(
-    [
-        "abs",
-        "acos",
-        "ascii",
-        "asin",
-        "atan",
-        "cast",
-        "ceil",
-        "ceiling",
-        "char_length",
-        "character_length",
-        "coalesce",
-        "concat",
-        "date",
-        "date_part",
-        "date_trunc",
-        "day",
-        "exp",
-        "extract",
-        "floor",
-        "greatest",
-        "hour",
-        "ifnull",
-        "instr",
-        "least",
-        "length",
-        "ln",
-        "log",
-        "lower",
-        "lpad",
-        "ltrim",
-        "md5",
-        "minute",
-        "mod",
-        "month",
-        "now",
-        "nullif",
-        "power",
-        "replace",
-        "reverse",
-        "right",
-        "left",
-        "round",
-        "rpad",
-        "rtrim",
-        "second",
-        "sign",
-        "sqrt",
-        "strftime",
-        "substr",
-        "substring",
-        "time",
-        "trim",
-        "trunc",
-        "upper",
-        "year",
-        "current_date",
-        "current_time",
-        "current_timestamp",
-    ]
-)
 _MODIFIERS: Final = {
     operators.desc_op,
     operators.asc_op,
@@ -142,21 +76,6 @@ class Merging:
         return self.limit is not None or self.offset is not None
 
 
-def refuse(clause: str, why: str, cure: str) -> NoReturn:
-    """Say which clause cannot be merged."""
-    raise NotMergeable(f"{clause} over several shards: {why}", clause=clause, cure=cure)
-
-
-def apart(groups: tuple[Group, ...]) -> NotMergeable:
-    """The refusal of tables that are not proved to sit together."""
-    tables = " and ".join(f"({group.names()})" for group in groups)
-    return NotMergeable(
-        f"{tables} are not known to sit on the same shard",
-        clause="JOIN",
-        cure="join on the sharding keys or on a foreign key declared by Rule(with_=...), or give both keys a value",
-    )
-
-
 def examine(statement: Any, reading: Reading, groups: tuple[Group, ...], dialect: str, *, locate: Any) -> Merging:
     """Decide whether a SELECT may be scattered.
 
@@ -182,15 +101,15 @@ def examine(statement: Any, reading: Reading, groups: tuple[Group, ...], dialect
     columns = list(core._raw_columns)
     grouped = holds_key(core._group_by_clauses)
     used = [*columns, *(clause for clause in core._order_by_clauses), *core._group_by_clauses]
-    aggregated = any(name in AGGREGATES for name in _functions(used))
+    aggregated = any(name in AGGREGATES for name in functions(used))
     if core._group_by_clauses and not grouped:
         refuse("GROUP BY", "groups reach over shards", "group by the sharding key as well, or sum up in Python")
     if core._having_criteria and not grouped:
         refuse("HAVING", "groups reach over shards", "group by the sharding key as well")
-    _check_windows(used, holds_key)
+    check_windows(used, holds_key)
     if not grouped:
-        _check_functions(used)
-    _check_text(used)
+        check_functions(used)
+    check_text(used)
     if aggregated and not grouped:
         if statement._distinct or _has_limit(statement):
             refuse("LIMIT of an aggregate", "there is one row", "leave it out")
@@ -300,45 +219,3 @@ def _bare(clause: Any) -> Any:
             clause = clause.element
         else:
             return clause
-
-
-def _walk(clauses: Iterable[Any], *, into_windows: bool) -> Iterable[Any]:
-    stack = list(clauses)
-    while stack:
-        element = stack.pop()
-        if is_kind(element, SelectBase):
-            continue  # a correlated subquery is computed whole, beside its row
-        yield element
-        if is_kind(element, Over) and not into_windows:
-            continue
-        stack.extend(element.get_children(column_tables=False))
-
-
-def _functions(clauses: Iterable[Any]) -> Iterable[str]:
-    for element in _walk(clauses, into_windows=False):
-        if is_kind(element, FunctionElement):
-            yield str(getattr(element, "name", "")).lower()
-
-
-def _check_functions(clauses: Iterable[Any]) -> None:
-    for name in _functions(clauses):
-        if name not in _ROW_FUNCTIONS and name not in AGGREGATES:
-            refuse(f"function {name}()", "it may be an aggregate or differ at each call", "compute it in Python")
-
-
-def _check_windows(clauses: Iterable[Any], holds_key: Callable[[Iterable[Any]], bool]) -> None:
-    for element in _walk(clauses, into_windows=True):
-        if is_kind(element, Over):
-            partition: Any = element.partition_by
-            parts = [] if partition is None else list(getattr(partition, "clauses", [partition]))
-            if not holds_key(parts):
-                refuse("window function", "its partition reaches over shards", "partition by the sharding key")
-
-
-def _check_text(clauses: Iterable[Any]) -> None:
-    bare = {id(clause) for clause in clauses}
-    for element in _walk(clauses, into_windows=True):
-        if getattr(element, "name", None) == "*" and id(element) not in bare:
-            continue  # of count(*)
-        if is_kind(element, TextClause) or (is_kind(element, ColumnClause) and element.is_literal):
-            refuse("text()", "what it computes is not known", "write it with columns and func")

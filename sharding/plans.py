@@ -15,9 +15,11 @@ from sqlalchemy import BindParameter, Table
 
 from .errors import NotMergeable, Unroutable
 from .internals import cache_key, cloned_from, is_kind, plain
-from .mergeable import Merging, apart, examine
+from .mergeable import Merging, examine
+from .occurrences import Group, Reading
 from .predicates import Equal
-from .scope import Group, Reading, read_select, read_write
+from .refusals import apart
+from .scope import read_select, read_write
 from .slots import slot
 
 if TYPE_CHECKING:

@@ -13,108 +13,20 @@ do without narrow a group: the optional side of an outer join never does (R7), n
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Alias, Column, CompoundSelect, Join, Select, Table, TextClause
-from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnClause, Grouping
+from sqlalchemy import Alias, CompoundSelect, Join, Select, Table, TextClause
+from sqlalchemy.sql.elements import ColumnClause
 from sqlalchemy.sql.selectable import CTE, FromGrouping, SelectBase, SelectStatementGrouping, Subquery
 
+from .equalities import equalities, together
 from .errors import Unroutable
 from .internals import added_criteria, expand, is_kind, plain
-from .predicates import Node, both, narrow
+from .occurrences import Occurrence, Reading
+from .predicates import narrow
 from .rules import Placement
 
-__all__ = ["Group", "Occurrence", "Reading", "read_select", "read_write", "subselects"]
-
-
-@dataclass(eq=False, slots=True)
-class Occurrence:
-    """One appearance of a table in a FROM; `optional` on the NULL-able side of an outer join."""
-
-    source: Any
-    placement: Placement
-    optional: bool
-    top: bool
-    home: Occurrence | None = None
-    narrowing: list[Node] = field(default_factory=list[Node])
-
-    def root(self) -> Occurrence:
-        """The one that stands for its group."""
-        here = self
-        while here.home is not None:
-            here = here.home
-        return here
-
-    def is_key(self, column: Any) -> bool:
-        """Whether an expression is this occurrence's sharding key."""
-        return self.placement.column is not None and self.has(column, self.placement.column)
-
-    def has(self, column: Any, wanted: Column[Any]) -> bool:
-        """Whether an expression is this occurrence's column `wanted`."""
-        column = plain(column)
-        if column is wanted:
-            return self.source is self.placement.table
-        if not is_kind(column, ColumnClause) or column.table is None:
-            return False
-        return (
-            plain(column.table) is self.source
-            and self.source.c.get(column.key) is not None
-            and (column.key == wanted.key)
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Group:
-    """Occurrences that lie on one shard together, and what narrows their keys."""
-
-    occurrences: tuple[Occurrence, ...]
-    node: Node
-    top: bool
-
-    @property
-    def placement(self) -> Placement:
-        """The rule that places the group."""
-        return self.occurrences[0].placement
-
-    def names(self) -> str:
-        """The tables, for texts."""
-        return ", ".join(dict.fromkeys(occurrence.placement.table.name for occurrence in self.occurrences))
-
-
-@dataclass(slots=True)
-class Reading:
-    """What was found in a whole statement.
-
-    `derived` is the name of the clause that stands between the rows and the result (a subquery in FROM, a UNION), or
-    empty:
-    such a statement may only run on a single shard.
-    """
-
-    placements: Mapping[Table, Placement]
-    locate: Any
-    occurrences: list[Occurrence] = field(default_factory=list[Occurrence])
-    derived: str = ""
-    eager_collection: bool = False
-    seen: set[Any] = field(default_factory=set[Any])
-    select: Any = None
-
-    def groups(self) -> tuple[Group, ...]:
-        """The groups of spread tables; broadcast tables are everywhere and form none."""
-        by_root: dict[Occurrence, list[Occurrence]] = {}
-        for occurrence in self.occurrences:
-            if not occurrence.placement.broadcast:
-                by_root.setdefault(occurrence.root(), []).append(occurrence)
-        return tuple(_group(members) for members in by_root.values())
-
-
-def _group(members: list[Occurrence]) -> Group:
-    top = [occurrence for occurrence in members if occurrence.top]
-    narrowing = [node for one in (top or members) if not one.optional for node in one.narrowing]
-    lead = next((one for one in top or members if not one.optional), members[0])
-    ordered = (lead, *(one for one in members if one is not lead))
-    return Group(occurrences=ordered, node=both(narrowing), top=bool(top))
+__all__ = ["read_select", "read_write", "subselects"]
 
 
 def read_select(statement: Any, placements: Mapping[Table, Placement], locate: Any) -> Reading:
@@ -336,12 +248,12 @@ class _Scope:
         it: NOT EXISTS
         (x.k = a.k AND x.k = b.k) does not make a.k and b.k equal.
         """
-        equal = [pair for clause in clauses for pair in _equalities(clause)]
+        equal = [pair for clause in clauses for pair in equalities(clause)]
         known = self._visible()
         for both_inside in (True, False):
             for a in within:
                 for b in known:
-                    if a.root() is b.root() or (b in within) is not both_inside or not _together(a, b, equal):
+                    if a.root() is b.root() or (b in within) is not both_inside or not together(a, b, equal):
                         continue
                     if both_inside or not self._reaches_out(a, within):
                         a.root().home = b.root()
@@ -367,33 +279,3 @@ def _columns(elements: Iterable[Any]) -> Iterator[Any]:
             yield element
         elif not is_kind(element, SelectBase, Table, Alias):
             stack.extend(element.get_children())
-
-
-def _equalities(clause: Any) -> Iterator[tuple[Any, Any]]:
-    while is_kind(clause, Grouping):
-        clause = clause.element
-    if is_kind(clause, BooleanClauseList) and clause.operator is operators.and_:
-        for part in clause.clauses:
-            yield from _equalities(part)
-    elif is_kind(clause, BinaryExpression) and clause.operator is operators.eq:
-        yield clause.left, clause.right
-
-
-def _together(a: Occurrence, b: Occurrence, equal: list[tuple[Any, Any]]) -> bool:
-    if a.placement.kind is b.placement.kind:
-        for left, right in equal:
-            if (a.is_key(left) and b.is_key(right)) or (a.is_key(right) and b.is_key(left)):
-                return True
-    return _bound(a, b, equal) or _bound(b, a, equal)
-
-
-def _bound(child: Occurrence, parent: Occurrence, equal: list[tuple[Any, Any]]) -> bool:
-    """Whether the equalities follow the declared foreign key from child to parent."""
-    if child.placement.parent is not parent.placement.table or not child.placement.binding:
-        return False
-    return all(
-        any(
-            (child.has(x, near) and parent.has(y, far)) or (child.has(y, near) and parent.has(x, far)) for x, y in equal
-        )
-        for near, far in child.placement.binding
-    )

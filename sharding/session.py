@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 from sqlalchemy import Connection, Engine, event, inspect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
+from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.util import immutabledict
 
 from backstay.clock import monotonic
 from backstay.errors import Misuse
 
-from .errors import Unkeyed, Unroutable
-from .internals import PASSIVE_OFF, SessionTransactionOrigin, is_kind, load_options_with, top_level_token
+from .errors import Unroutable
+from .hints import named_shard
+from .identity import shards_of_identity
+from .internals import PASSIVE_OFF, SessionTransactionOrigin, load_options_with
 from .layout import ShardMap
 from .placing import check_flush, placement_of, shard_of_state
-from .plans import ANYWHERE, Plan, Values, plan_select
+from .plans import ANYWHERE, Values, plan_select
+from .reads import any_shard, read_several
 from .routing import refuse_unreadable, resolved
-from .scatter import empty_result, per_shard, window
-from .unit import UnitOfWork
+from .unit import UnitOfWork, unit_of
 from .writes import insert, write
 
 __all__ = ["ShardedSession", "UnkeyedPolicy"]
@@ -104,7 +104,7 @@ class ShardedSession(Session):
         if not read_only:
             self.enlist({shard})
         connection = self._connection_for_bind(engine)
-        unit = self._unit()
+        unit = unit_of(self)
         if not read_only and unit is not None:
             unit.handed.add(connection)
         return connection
@@ -121,17 +121,10 @@ class ShardedSession(Session):
         """
         if self._transaction is None:
             self._autobegin_t()
-        unit = self._unit()
+        unit = unit_of(self)
         assert unit is not None
         if not shards <= unit.writers:
             unit.enlist(shards, self.commit_mode)
-
-    def _unit(self) -> UnitOfWork | None:
-        # Not kept: a session and its transaction would hold each other, and every request would wait for the collector.
-        transaction: Any = self._transaction
-        while transaction is not None and transaction._parent is not None:
-            transaction = transaction._parent
-        return cast("UnitOfWork | None", transaction)
 
     # --- SQLAlchemy's hooks ----------------------------------------------------------------------
 
@@ -194,39 +187,13 @@ class ShardedSession(Session):
             tokens = (identity_token,)
         else:
             shard = execution_options.get("shard") or (bind_arguments is not None and bind_arguments.get("shard"))
-            tokens = (shard,) if shard else self._tokens(mapper, primary_key_identity, lazy_loaded_from)
+            tokens = (shard,) if shard else shards_of_identity(self, mapper, primary_key_identity, lazy_loaded_from)
         found: Any = None
         for token in tokens:
             found = super()._identity_lookup(mapper, primary_key_identity, token, passive, lazy_loaded_from)
             if found is not None:
                 return found
         return found
-
-    def _tokens(self, mapper: Mapper[Any], identity: Any, parent: InstanceState[Any] | None) -> Iterable[str]:
-        """The shards on which an object with this primary key may be.
-
-        Raises:
-            Unroutable: the primary key does not say.
-        """
-        placement = self.layout.placement(mapper.local_table)
-        if placement.broadcast:
-            return self.layout.shards
-        column, _ = placement.keyed()
-        for part, value in zip(mapper.primary_key, identity, strict=True):
-            if part is column:
-                return (self.layout.shard_of(placement.table, value),)
-        if parent is not None and parent.identity_token and self._shares_shard(parent.mapper, mapper):
-            return (str(parent.identity_token),)
-        if placement.global_id:
-            return self.layout.shards
-        raise Unroutable(
-            f"the primary key of {mapper.class_.__name__} does not say on which shard it lives",
-            cure=f"select by {placement.attribute} as well, pass identity_token=session.shard_of(...), or declare"
-            " Rule(..., global_id=True)",
-        )
-
-    def _shares_shard(self, near: Mapper[Any], far: Mapper[Any]) -> bool:
-        return all(self.layout.stays(prop) for prop in near.relationships if prop.mapper is far)
 
     def bulk_save_objects(self, *_: Any, **__: Any) -> None:
         """Refused: SQLAlchemy's bulk methods take one connection for all rows."""
@@ -258,12 +225,12 @@ class ShardedSession(Session):
             return self.on(None, statement, params, execution_options, bind_arguments, call)
         subject = resolved(statement)
         if subject.is_dml:
-            shard = self._named(subject, execution_options, bind_arguments)
+            shard = named_shard(self, subject, execution_options, bind_arguments)
             if subject.is_insert:
                 return insert(self, subject, params, execution_options, bind_arguments, call, shard)
             return write(self, subject, params, execution_options, bind_arguments, call, shard)
         if execution_options or bind_arguments or subject._execution_options:
-            shard = self._named(subject, execution_options, bind_arguments)
+            shard = named_shard(self, subject, execution_options, bind_arguments)
             if shard is not None:
                 return self.on(shard, statement, params, execution_options, bind_arguments, call)
         refuse_unreadable(subject)
@@ -271,9 +238,9 @@ class ShardedSession(Session):
         values = Values(key, params)
         route = plan.route(values, self.layout)
         if len(route) == 1:
-            shard = self.layout.shards[route[0]] if route is not ANYWHERE else self._any_shard()
+            shard = self.layout.shards[route[0]] if route is not ANYWHERE else any_shard(self)
             return self.on(shard, statement, params, execution_options, bind_arguments, call)
-        result = self._several(plan, route, subject, params, execution_options, bind_arguments, values, call)
+        result = read_several(self, plan, route, subject, params, execution_options, bind_arguments, values, call)
         return result.scalar() if _scalar_result else result
 
     def on(
@@ -315,7 +282,7 @@ class ShardedSession(Session):
 
     def poison(self, error: BaseException) -> None:
         """Make the commit of this unit of work a rollback, unless the failure was inside of a savepoint."""
-        unit = self._unit()
+        unit = unit_of(self)
         if self._nested_transaction is None and unit is not None:
             unit.failure = error
 
@@ -330,96 +297,6 @@ class ShardedSession(Session):
             return options
         return immutabledict(options).union({"_sa_orm_load_options": load_options_with(shard, given)})
 
-    def _named(self, statement: Any, options: Any, bind_arguments: Any) -> str | None:
-        """The shard that a hint names or that the object knows for which SQLAlchemy loads something."""
-        named = (bind_arguments and bind_arguments.get("shard")) or options.get("shard")
-        named = named or statement._execution_options.get("shard")
-        if named is not None:
-            self.layout.engine(named)  # refuses an unknown name
-            return cast("str", named)
-        token = options.get("identity_token") or statement._execution_options.get("identity_token")
-        # subqueryload keeps the options of the query that it was made from in the statement
-        for load in (options.get("_sa_orm_load_options"), statement._execution_options.get("_sa_orm_load_options")):
-            if load is not None and token is None:
-                token = load._identity_token
-                if token is None and load._lazy_loaded_from is not None:
-                    token = load._lazy_loaded_from.identity_token
-        outer = top_level_token(options)
-        if token is None and outer is not None:
-            token = outer
-        if token is None:
-            return None
-        prop = _relationship(statement)
-        if prop is None or self.layout.stays(prop):
-            return cast("str", token)
-        if outer is not None:
-            raise Unroutable(
-                f"{prop}: what it loads is not known to live on the shard of the object it is loaded for",
-                clause=prop.key,
-                cure="load it with a select() of its own, by its sharding key",
-            )
-        return None
-
-    def _any_shard(self) -> str:
-        """A shard for what is the same on all: one that the transaction uses already, or the first."""
-        unit = self._unit()
-        if unit is not None:
-            for name in self.layout.shards:
-                if self.layout.engines[name] in unit._connections:
-                    return name
-        return self.layout.shards[0]
-
-    def _several(
-        self,
-        plan: Plan,
-        route: tuple[int, ...],
-        statement: Any,
-        params: Any,
-        options: Any,
-        bind_arguments: Any,
-        values: Values,
-        call: tuple[Any, Any, bool],
-    ) -> Any:
-        if isinstance(plan.merging, Exception):
-            if not route:
-                return self.on(self._any_shard(), statement, params, options, bind_arguments, (*call[:2], False))
-            raise plan.merging.again()
-        merging = plan.merging
-        assert merging is not None
-        if not route:
-            empty = None if merging.aggregates else empty_result(statement)
-            if empty is not None:
-                return empty
-            return self.on(self._any_shard(), statement, params, options, bind_arguments, (*call[:2], False))
-        self._check_unkeyed(statement, route, options)
-        cut = window(merging, values)
-        part, hidden = per_shard(statement, merging, cut)
-        from .fanout import fan_out
-
-        return fan_out(self, route, part, params, options, bind_arguments, call, merging, hidden, cut)
-
-    def _check_unkeyed(self, statement: Any, route: tuple[int, ...], options: Any) -> None:
-        policy: Any = options.get("unkeyed") or statement._execution_options.get("unkeyed") or self.unkeyed
-        if policy == "allow":
-            return
-        if isinstance(policy, int):
-            if len(route) > policy:
-                raise Unkeyed(
-                    f"the statement would go to {len(route)} shards, and at most {policy} are allowed",
-                    clause="WHERE",
-                    cure="give the sharding key a value, or raise unkeyed",
-                )
-            return
-        if len(route) < len(self.layout.shards):
-            return
-        if policy == "refuse":
-            raise Unkeyed(
-                f"the statement has no sharding key and would go to all {len(route)} shards",
-                clause="WHERE",
-                cure="give the sharding key a value, or execution_options={'unkeyed': 'allow'}",
-            )
-        warnings.warn(f"a statement without sharding key goes to all {len(route)} shards", UserWarning, stacklevel=5)
-
     # --- objects ---------------------------------------------------------------------------------
 
     def merge(self, instance: Any, **options: Any) -> Any:
@@ -432,14 +309,6 @@ class ShardedSession(Session):
                 placement_of(self, one.mapper)
                 shard_of_state(self, one)
         return super().merge(instance, **options)
-
-
-def _relationship(statement: Any) -> RelationshipProperty[Any] | None:
-    path = getattr(getattr(statement, "_compile_options", None), "_current_path", None)
-    for part in reversed(path.path if path is not None else ()):
-        if is_kind(part, RelationshipProperty):
-            return cast("RelationshipProperty[Any]", part)
-    return None
 
 
 event.listen(ShardedSession, "before_flush", check_flush)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -13,7 +13,7 @@ from .internals import PREPARED, SessionTransaction
 if TYPE_CHECKING:
     from .session import ShardedSession
 
-__all__ = ["UnitOfWork"]
+__all__ = ["UnitOfWork", "unit_of"]
 
 
 class UnitOfWork(SessionTransaction):
@@ -148,3 +148,12 @@ class _Ended:
 
 
 _ENDED = _Ended()
+
+
+def unit_of(session: ShardedSession) -> UnitOfWork | None:
+    """The unit of work that a session is in, from inside of a savepoint too."""
+    # Not kept: a session and its transaction would hold each other, and every request would wait for the collector.
+    transaction: Any = session._transaction
+    while transaction is not None and transaction._parent is not None:
+        transaction = transaction._parent
+    return cast("UnitOfWork | None", transaction)

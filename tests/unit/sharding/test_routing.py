@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 
 from backstay.sharding import BadKey, NotMergeable, ShardedSession, ShardMap, Unroutable
 from backstay.sharding.plans import Values, plan_select
+from backstay.sharding.reads import any_shard
 from unit.sharding.market import Coupon, Line, Order
 
 K = Order.household_id
@@ -118,7 +119,7 @@ def test_a_lambda_statement_is_routed_by_its_closure(layout: ShardMap) -> None:
         for at in (1, 5, 9):
             statement = lambda_stmt(lambda: select(Order)).add_criteria(lambda s: s.where(K == at))  # noqa: B023
             assert session.scalars(statement).all() == []
-            assert session._any_shard() == layout.shard_of(Order, at)
+            assert any_shard(session) == layout.shard_of(Order, at)
             session.rollback()
 
 
@@ -177,7 +178,7 @@ def test_R6_a_contradiction_asks_no_database(layout: ShardMap) -> None:
 def test_get_by_a_primary_key_that_holds_the_sharding_key(filled: tuple[ShardMap, Engine]) -> None:
     with ShardedSession(filled[0]) as session:
         assert session.get(Coupon, (5, 1)) is None
-        assert session._any_shard() == session.shard_of(Coupon, 5)
+        assert any_shard(session) == session.shard_of(Coupon, 5)
 
 
 def test_get_with_a_global_id_looks_on_all_shards_once(filled: tuple[ShardMap, Engine]) -> None:
