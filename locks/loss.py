@@ -71,11 +71,13 @@ class _News:
                 listener = self._listeners.pop(0)
             except IndexError:  # another thread took it
                 return
-            job = self._runtime.spawn(lambda listener=listener: _call(listener), name="backstay-locks-loss")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-            self._started(job)
+            self._start(listener)
 
-    def _started(self, job: Job) -> None:
-        """Take note of a listener; a task ends with its loop and needs nothing."""
+    def _start(self, listener: Listener) -> None:
+        self._spawn(listener)
+
+    def _spawn(self, listener: Listener) -> Job:
+        return self._runtime.spawn(lambda: _call(listener), name="backstay-locks-loss")
 
 
 async def _call(listener: Listener) -> None:
@@ -89,7 +91,12 @@ class Loss(_News):
 
     __slots__ = ()
 
-    def _started(self, job: Job) -> None:
+    def _start(self, listener: Listener) -> None:
+        try:
+            job = self._spawn(listener)
+        except RuntimeError:  # from Python 3.12 on an ending interpreter starts no thread: this one tells
+            drive(_call(listener))
+            return
         _under_way.difference_update([earlier for earlier in tuple(_under_way) if earlier.done])
         _under_way.add(job)
 
