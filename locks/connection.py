@@ -16,7 +16,7 @@ from .keepers import announce_keeper, drop_closed, keeper, keeper_of
 from .lock import AsyncMutex, Mutex
 from .options import Duration, checked_name, terms
 from .owners import this_process
-from .protocol import MutexProtocol
+from .protocol import LeaseProtocol
 from .source import ASYNCIO, BLOCKING, Source, checked_source
 from .telemetry import Meters
 
@@ -47,7 +47,7 @@ class Locks:
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
         self._meters = Meters(store.kind, namespace)
-        self._protocol = MutexProtocol(BLOCKING, store.blocking(), keeper, this_process, self._meters)
+        self._protocol = LeaseProtocol(BLOCKING, store.blocking(), keeper, this_process, self._meters)
         self._twin: AsyncLocks | None = None
         fork.watch(self)
         ending.watch(self)
@@ -172,7 +172,7 @@ class AsyncLocks:
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
         self._meters = Meters(store.kind, namespace)
-        self._protocols: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MutexProtocol]
+        self._protocols: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LeaseProtocol]
         self._protocols = weakref.WeakKeyDictionary()
         self._twin: Locks | None = None
         self._closed = False
@@ -259,14 +259,14 @@ class AsyncLocks:
             self._twin = Locks(self._source, self._namespace)
         return self._twin
 
-    def _protocol(self) -> MutexProtocol:
+    def _protocol(self) -> LeaseProtocol:
         """Return the protocol of the running loop."""
         loop = asyncio.get_running_loop()
         protocol = self._protocols.get(loop)
         if protocol is None:
             drop_closed(self._protocols)
             backend = self._source.asynchronous()
-            protocol = MutexProtocol(ASYNCIO, backend, keeper_of(loop), this_process, self._meters)
+            protocol = LeaseProtocol(ASYNCIO, backend, keeper_of(loop), this_process, self._meters)
             protocol.closed = self._closed
             self._protocols[loop] = protocol
         return protocol

@@ -1,12 +1,14 @@
-"""The one error that only locks have: what was mine is no longer mine."""
+"""The errors that only locks have: what was mine is no longer mine, and what we share we see differently."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from backstay.errors import BackstayError
+from backstay.errors import BackstayError, Misuse
 
-__all__ = ["LockLost"]
+from .claims import Resource
+
+__all__ = ["LockLost", "SizeDiffers"]
 
 
 class LockLost(BackstayError):
@@ -31,3 +33,22 @@ class LockLost(BackstayError):
         self.lock = lock
         self.fence = fence
         self.reason = reason
+
+
+class SizeDiffers(Misuse):
+    """The store has this resource with another size than its caller says: permits of a semaphore, stripes of a lock.
+
+    Two processes that count differently would exclude each other wrongly, so the one that differs is refused.
+
+    Args:
+        resource: which one.
+        said: the size that the caller named.
+        size: the size at the store.
+    """
+
+    def __init__(self, resource: Resource, said: int, size: int) -> None:
+        super().__init__(
+            f"{resource} has size {size} at the store, and this caller says {said}; "
+            f"say {size}, or change it for everybody with resize({said})"
+        )
+        self.resource, self.said, self.size = resource, said, size

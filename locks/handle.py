@@ -11,7 +11,7 @@ from backstay.blocking import drive
 from .lease import LOST, Grant
 from .loss import AsyncLoss, Loss
 from .options import Duration, seconds, terms
-from .protocol import MutexProtocol
+from .protocol import LeaseProtocol
 
 __all__ = ["AsyncLease", "Held", "Lease"]
 
@@ -21,13 +21,13 @@ class Held:
 
     __slots__ = ("_grant", "_protocol", "_site")
 
-    def __init__(self, protocol: MutexProtocol, grant: Grant, site: tuple[CodeType, int]) -> None:
+    def __init__(self, protocol: LeaseProtocol, grant: Grant, site: tuple[CodeType, int]) -> None:
         self._protocol, self._grant, self._site = protocol, grant, site
 
     @property
     def name(self) -> str:
         """The name of the lock."""
-        return self._grant.name
+        return self._grant.resource.name
 
     @property
     def fence(self) -> int:
@@ -71,7 +71,7 @@ class Held:
 
     def __repr__(self) -> str:
         grant = self._grant
-        return f"<{type(self).__name__} {grant.name!r} fence={grant.fence} {grant.state.value}>"
+        return f"<{type(self).__name__} of {grant.resource} fence={grant.fence} {grant.state.value}>"
 
     def __del__(self) -> None:
         grant: Grant | None = getattr(self, "_grant", None)
@@ -81,7 +81,7 @@ class Held:
         if grant.move(LOST, "abandoned"):
             code, line = self._site
             warnings.warn(
-                f"lock {grant.name!r}, acquired at {code.co_filename}:{line}, was dropped without a release; "
+                f"{grant.resource}, acquired at {code.co_filename}:{line}, was dropped without a release; "
                 f"it is renewed no more and comes free in {grant.ttl:g} s",
                 ResourceWarning,
                 source=self,

@@ -18,6 +18,7 @@ from math import inf
 
 from backstay.runtime import Job, Runtime, Signal
 
+from .claims import Resource
 from .lease import HELD, LOST, TICK, Grant, State, first_renewal
 from .renewal import Batch, Errand, Lane, Ward
 from .telemetry import Meters
@@ -79,11 +80,11 @@ class Keeper:
         chance = grant.fence * 0.618033988749895 % 1.0
         self.plan(ward, grant, first_renewal(sent, grant.ttl, chance) if grant.renew else grant.deadline)
 
-    def insist(self, ward: Ward, name: str, token: str, ttl: float) -> None:
+    def insist(self, ward: Ward, resource: Resource, token: str, ttl: float) -> None:
         """Withdraw a token as soon as the store answers; after `ttl` seconds the store has done so by itself."""
         now = self._runtime.now()
         ward.meters.errands.n += 1
-        self.plan(ward, Errand(name, token, ttl, now + ttl * 1.1 + 1.0), now)
+        self.plan(ward, Errand(resource, token, ttl, now + ttl * 1.1 + 1.0), now)
 
     def forget(self, grant: Grant) -> Signal | None:
         """Keep a lease no longer: it is being released. Return what to wait for if a renewal is under way (N4)."""
@@ -92,6 +93,12 @@ class Keeper:
                 self._closed += 1
             return grant.renewing
 
+    def expire(self, ward: Ward, grant: Grant) -> None:
+        """Announce that a lease has ended by the clock; a store where grants live with a session is told as well."""
+        self.lose(grant, "expired", ward.meters)
+        if ward.backend.session is not None:
+            self.insist(ward, grant.resource, grant.token, grant.ttl)
+
     def lose(self, grant: Grant, reason: str, meters: Meters) -> None:
         """Announce that a lease is gone; the first call counts (C5)."""
         with self._mutex:
@@ -99,7 +106,7 @@ class Keeper:
             self._closed += 1
         if first:
             meters.lost.n += 1
-            logger.warning("lock %r (fence %d) lost: %s", grant.name, grant.fence, reason)
+            logger.warning("%s (fence %d) lost: %s", grant.resource, grant.fence, reason)
             tell(grant)
 
     def begin_renewal(self, due: list[Grant]) -> tuple[list[Grant], Signal]:
@@ -212,7 +219,7 @@ class Keeper:
         batch: list[Grant | Errand] = []
         for what in due:
             if isinstance(what, Grant) and now >= what.deadline:
-                self.lose(what, "expired", ward.meters)
+                self.expire(ward, what)
             else:
                 batch.append(what)
         if not batch:
@@ -261,4 +268,4 @@ def tell(grant: Grant) -> None:
         try:
             grant.notice()
         except Exception:
-            logger.exception("telling the holder of lock %r failed", grant.name)
+            logger.exception("telling the holder of %s failed", grant.resource)

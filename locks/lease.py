@@ -25,6 +25,8 @@ from .errors import LockLost
 if TYPE_CHECKING:
     from backstay.runtime import Signal
 
+    from .claims import Resource
+
 __all__ = ["DRIFT", "MOVES", "TICK", "Grant", "State", "deadline", "first_renewal", "next_renewal", "started"]
 
 DRIFT = 0.01
@@ -93,18 +95,20 @@ class Grant:
     """One acquisition: what was won, until when, and where it stands.
 
     Args:
-        name: the lock.
+        resource: what is held.
         token: the owner's name at the backend, used for this acquisition only.
         fence: the number that the resource compares.
         ttl: seconds that each renewal promises.
         until: the holder's clock when it must stop.
     """
 
-    __slots__ = ("deadline", "due", "failures", "fence", "name", "notice", "reason", "releasing_since", "renew",
-                 "renewing", "since", "state", "token", "ttl")  # fmt: skip
+    __slots__ = ("deadline", "doubted", "due", "failures", "fence", "notice", "reason", "releasing_since", "renew",
+                 "renewing", "resource", "since", "state", "token", "ttl")  # fmt: skip
 
-    def __init__(self, name: str, token: str, fence: int, ttl: float, until: float, since: float, renew: bool) -> None:
-        self.name = name
+    def __init__(
+        self, resource: Resource, token: str, fence: int, ttl: float, until: float, since: float, renew: bool
+    ) -> None:
+        self.resource = resource
         self.token = token
         self.fence = fence
         self.ttl = ttl
@@ -113,6 +117,7 @@ class Grant:
         self.renew = renew
         self.state = HELD
         self.reason = ""
+        self.doubted = False  # the store's session is cut off; a renewal settles it (Z6, Z7)
         self.due = 0.0  # the keeper's plan; an entry of its heap with another time is void
         self.failures = 0
         self.renewing: Signal | None = None  # raised when the renewal that is under way has ended
@@ -120,11 +125,11 @@ class Grant:
         self.notice: Callable[[], None] | None = None  # tells the holder; called once
 
     def __repr__(self) -> str:
-        return f"Grant({self.name!r}, fence={self.fence}, {self.state.value})"
+        return f"Grant({self.resource}, fence={self.fence}, {self.state.value})"
 
     def valid(self, now: float) -> bool:
         """Return whether the holder may go on at `now`: computed, never remembered (criterion C3)."""
-        return self.state is HELD and now < self.deadline
+        return self.state is HELD and now < self.deadline and not self.doubted
 
     def move(self, to: State, reason: str = "") -> bool:
         """Go to another state if the table has that move; return whether it had."""
@@ -139,15 +144,16 @@ class Grant:
         """Note a renewal that the backend confirmed: the deadline moves on, never back (criterion R7)."""
         self.deadline = max(self.deadline, deadline(sent, ttl))
         self.failures = 0
+        self.doubted = False
 
     def lost(self, now: float) -> LockLost:
         """Return the error that says why the lease is no longer good."""
-        reason = self.reason or ("expired" if now >= self.deadline else self.state.value)
+        reason = self.reason or ("expired" if now >= self.deadline else "doubted" if self.doubted else self.state.value)
         text = _REASONS.get(reason, "")
         return LockLost(
-            f"lock {self.name!r} (fence {self.fence}) {text or 'is not held: it is ' + reason}; "
+            f"{self.resource} (fence {self.fence}) {text or 'is not held: it is ' + reason}; "
             "stop the work it protected, what was written late must be refused by its fence",
-            lock=self.name,
+            lock=self.resource.name,
             fence=self.fence,
             reason=reason,
         )
@@ -158,4 +164,6 @@ _REASONS = {
     "taken": "is owned by another or was freed at the server",
     "forked": "belongs to the parent process; a forked child must acquire its own",
     "closed": "was given back by close()",
+    "session": "ended with the session at the store",
+    "doubted": "is in doubt, since the session at the store is cut off",
 }

@@ -11,10 +11,11 @@ from typing import TypeVar
 
 from backstay.blocking import drive
 
+from .claims import MUTEX, Resource
 from .errors import LockLost
 from .handle import AsyncLease, Held, Lease
 from .options import Terms
-from .protocol import MutexProtocol
+from .protocol import LeaseProtocol
 
 __all__ = ["AsyncMutex", "Mutex"]
 
@@ -35,11 +36,16 @@ class Mutex:
     an error of the block: the lock is given back in the background, or else ends with its ttl.
     """
 
-    __slots__ = ("_entered", "_protocol", "_terms", "name")
+    __slots__ = ("_entered", "_protocol", "_resource", "_terms")
 
-    def __init__(self, protocol: MutexProtocol, name: str, terms: Terms) -> None:
-        self._protocol, self._terms, self.name = protocol, terms, name
+    def __init__(self, protocol: LeaseProtocol, name: str, terms: Terms) -> None:
+        self._protocol, self._terms, self._resource = protocol, terms, Resource(name)
         self._entered: list[tuple[int, Lease]] = []
+
+    @property
+    def name(self) -> str:
+        """The name of the lock."""
+        return self._resource.name
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} at {self._protocol.backend.label}>"
@@ -54,12 +60,12 @@ class Mutex:
                 taken until the store answers again or the ttl is over.
         """
         terms, frame = self._terms, sys._getframe(1)
-        grant = drive(self._protocol.acquire(self.name, terms.ttl, terms.wait, terms.renew))
+        grant = drive(self._protocol.acquire(self._resource, MUTEX, terms.ttl, terms.wait, terms.renew))
         return Lease(self._protocol, grant, (frame.f_code, frame.f_lineno))
 
     def __enter__(self) -> Lease:
         terms, frame = self._terms, sys._getframe(1)
-        grant = drive(self._protocol.acquire(self.name, terms.ttl, terms.wait, terms.renew))
+        grant = drive(self._protocol.acquire(self._resource, MUTEX, terms.ttl, terms.wait, terms.renew))
         lease = Lease(self._protocol, grant, (frame.f_code, frame.f_lineno))
         self._entered.append((get_ident(), lease))
         return lease
@@ -86,11 +92,16 @@ class AsyncMutex:
     any await leaves nothing behind.
     """
 
-    __slots__ = ("_entered", "_protocol", "_terms", "name")
+    __slots__ = ("_entered", "_protocol", "_resource", "_terms")
 
-    def __init__(self, protocol: Callable[[], MutexProtocol], name: str, terms: Terms) -> None:
-        self._protocol, self._terms, self.name = protocol, terms, name
+    def __init__(self, protocol: Callable[[], LeaseProtocol], name: str, terms: Terms) -> None:
+        self._protocol, self._terms, self._resource = protocol, terms, Resource(name)
         self._entered: list[tuple[int, AsyncLease]] = []
+
+    @property
+    def name(self) -> str:
+        """The name of the lock."""
+        return self._resource.name
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -105,12 +116,12 @@ class AsyncMutex:
                 taken until the store answers again or the ttl is over.
         """
         terms, frame, protocol = self._terms, sys._getframe(1), self._protocol()
-        grant = await protocol.acquire(self.name, terms.ttl, terms.wait, terms.renew)
+        grant = await protocol.acquire(self._resource, MUTEX, terms.ttl, terms.wait, terms.renew)
         return AsyncLease(protocol, grant, (frame.f_code, frame.f_lineno))
 
     async def __aenter__(self) -> AsyncLease:
         terms, frame, protocol = self._terms, sys._getframe(1), self._protocol()
-        grant = await protocol.acquire(self.name, terms.ttl, terms.wait, terms.renew)
+        grant = await protocol.acquire(self._resource, MUTEX, terms.ttl, terms.wait, terms.renew)
         lease = AsyncLease(protocol, grant, (frame.f_code, frame.f_lineno))
         self._entered.append((id(asyncio.current_task()), lease))
         return lease

@@ -1,9 +1,9 @@
-"""The mutex, written once for threads, asyncio and the simulator.
+"""Acquiring, keeping and giving back, written once for threads, asyncio and the simulator; all recipes run it.
 
-Theory of operation. A store keeps, for each name, an owner with a time-to-live, a fence that only rises, and
-a queue of waiters. One exchange takes a free lock and draws its fence (F1). A held lock is queued for: the
+Theory of operation. A store keeps, for each resource, its holders with a time-to-live each, a fence that only
+rises, and a queue of waiters. One exchange takes what is free and draws a fence (F1). What is held is queued for: the
 waiter first opens its mailbox and waits until the store has confirmed it, then joins the queue with the
-mailbox's address, so that no hand-over can fall between the two (W1). Giving back hands the lock to the first
+mailbox's address, so that no hand-over can fall between the two (W1). Giving back hands it to the first
 live waiter in the same step and sends it a note with the fence; a note for nobody is ignored. Waiters look
 again when the holder's lease must have ended, and at least every two fifths of the time for which they count
 as alive: a lost note costs time, never exclusion (W2, W4).
@@ -23,6 +23,7 @@ from backstay.runtime import Runtime
 from backstay.telemetry import span
 
 from .backend import Backend, Busy, Freed, Kept, Renewal
+from .claims import Claim, Resource
 from .errors import LockLost
 from .keeper import Keeper, tell
 from .lease import HELD, LOST, RELEASED, Grant, State, deadline
@@ -30,14 +31,14 @@ from .owners import Owners
 from .telemetry import Meters
 from .waiting import Waiter
 
-__all__ = ["MutexProtocol"]
+__all__ = ["LeaseProtocol"]
 
 logger = logging.getLogger("backstay.locks")
 
 PARTING = 1.0  # s for a withdrawal that the caller waits for; the keeper goes on from there
 
 
-class MutexProtocol:
+class LeaseProtocol:
     """The steps of acquire, release and extend over one backend.
 
     Args:
@@ -57,17 +58,19 @@ class MutexProtocol:
         self._owners = owners
         self.meters = meters
         self.closed = False
+        backend.attend(self)
 
-    async def acquire(self, name: str, ttl: float, wait: float, renew: bool) -> Grant:
-        """Acquire the lock `name` for `ttl` seconds at a time, within `wait` seconds.
+    async def acquire(self, resource: Resource, claim: Claim, ttl: float, wait: float, renew: bool) -> Grant:
+        """Acquire what is claimed of a resource for `ttl` seconds at a time, within `wait` seconds.
 
         Raises:
             NotAcquired: it was held by others all the time; nothing is left behind.
+            SizeDiffers: the store has the resource with another size.
             Unavailable: the store was never reached; nothing was changed.
             OutcomeUnknown: the store stopped answering; the token is being withdrawn.
         """
         if self.closed:
-            raise Misuse(f"lock {name!r}: these locks were closed; connect again")
+            raise Misuse(f"{resource}: these locks were closed; connect again")
         backend, sent = self.backend, self.runtime.now()
         token = self._owners.token()
         waiter: Waiter | None = None
@@ -76,23 +79,30 @@ class MutexProtocol:
             try:
                 patience = backend.patience
                 answer: int | Busy | Unavailable | OutcomeUnknown = await backend.take(
-                    name, token, ttl, letter.address if letter else "", wait if 0.0 < wait < patience else patience
+                    resource,
+                    token,
+                    claim,
+                    ttl,
+                    letter.address if letter else "",
+                    wait if 0.0 < wait < patience else patience,
                 )
             except (Unavailable, OutcomeUnknown) as error:
                 answer = error
             if isinstance(answer, int):
                 fence, start = answer, sent
             else:
-                waiter = Waiter(self.runtime, backend, name, token, ttl, wait, sent, letter)
+                waiter = Waiter(self.runtime, backend, resource, claim, token, ttl, wait, sent, letter)
                 with span("lock.wait", backend=backend.kind):  # names of locks are unbounded and may be personal
                     fence, start = await waiter.run(answer)
-            grant = Grant(name, token, fence, ttl, deadline(start, ttl), start, renew)
+            if backend.session is not None:
+                ttl = backend.session if renew else min(ttl, backend.session)
+            grant = Grant(resource, token, fence, ttl, deadline(start, ttl), start, renew)
             self._keeper.watch(self, grant, start)
         except GeneratorExit:
             raise
         except BaseException as error:
             if not isinstance(error, Misuse) or waiter is not None:
-                await self.runtime.shield(self._give_up(name, token, ttl, waiter, error))
+                await self.runtime.shield(self._give_up(resource, token, ttl, waiter, error))
             raise
         finally:
             if waiter is not None:
@@ -103,7 +113,9 @@ class MutexProtocol:
         self.meters.waited.record(self.runtime.now() - sent)
         return grant
 
-    async def _give_up(self, name: str, token: str, ttl: float, waiter: Waiter | None, error: BaseException) -> None:
+    async def _give_up(
+        self, resource: Resource, token: str, ttl: float, waiter: Waiter | None, error: BaseException
+    ) -> None:
         """Leave nothing behind of an acquisition that failed or was interrupted (C9, O7)."""
         if isinstance(error, NotAcquired):
             self.meters.refused.n += 1
@@ -112,15 +124,15 @@ class MutexProtocol:
         elif isinstance(error, OutcomeUnknown):
             # The store is not answering: waiting for it would exceed the caller's time (C8).
             self.meters.unknown.n += 1
-            self._keeper.insist(self, name, token, ttl)
+            self._keeper.insist(self, resource, token, ttl)
             return
         if waiter is not None and not waiter.entangled and isinstance(error, (NotAcquired, Unavailable)):
             return  # the store never saw the token in its queue
         in_flight = waiter is None or waiter.in_flight or not isinstance(error, NotAcquired)
         try:
-            await self.backend.withdraw(name, token, in_flight, min(self.backend.patience, PARTING))
+            await self.backend.withdraw(resource, token, in_flight, min(self.backend.patience, PARTING))
         except (Unavailable, OutcomeUnknown):
-            self._keeper.insist(self, name, token, ttl)
+            self._keeper.insist(self, resource, token, ttl)
 
     async def release(self, grant: Grant) -> None:
         """Give a lease back; a second call does nothing (C7). Runs to its end through any cancellation.
@@ -143,14 +155,14 @@ class MutexProtocol:
         except LockLost as error:
             return error
         except (Unavailable, OutcomeUnknown) as error:
-            logger.warning("lock %r is being given back in the background: %s", grant.name, error)
-            self._keeper.insist(self, grant.name, grant.token, grant.ttl)
+            logger.warning("%s is being given back in the background: %s", grant.resource, error)
+            self._keeper.insist(self, grant.resource, grant.token, grant.ttl)
         return None
 
     async def _release(self, grant: Grant) -> None:
         now = self.runtime.now()
         if grant.state is HELD and now >= grant.deadline:
-            self._keeper.lose(grant, "expired", self.meters)
+            self._keeper.expire(self, grant)
         if grant.state is LOST:
             raise grant.lost(now)
         renewal = self._keeper.forget(grant)
@@ -159,7 +171,7 @@ class MutexProtocol:
         again = grant.releasing_since is not None
         if grant.releasing_since is None:
             grant.releasing_since = now
-        answer = await self.backend.release(grant.name, grant.token, grant.fence, self.backend.patience)
+        answer = await self.backend.release(grant.resource, grant.token, grant.fence, self.backend.patience)
         if answer is Freed.NOT_OWNER and again:
             answer = Freed.PERHAPS_EARLIER
         # An earlier copy of our own request was sent while the lease was good: it is what freed the lock (R4).
@@ -181,16 +193,49 @@ class MutexProtocol:
         if not grant.valid(sent):
             raise grant.lost(sent)
         timeout = min(self.backend.patience, grant.deadline - sent)
-        (answer,) = await self.backend.renew([Renewal(grant.name, grant.token, grant.fence, ttl)], timeout)
+        (answer,) = await self.backend.renew([Renewal(grant.resource, grant.token, grant.fence, ttl)], timeout)
         if answer is Kept.NOT_OWNER:
             self._keeper.lose(grant, "taken", self.meters)
             raise grant.lost(sent)
         if answer is not Kept.RENEWED:
             raise Misuse(
-                f"lock {grant.name!r} could not be extended at {self.backend.label}: its key there has "
+                f"{grant.resource} could not be extended at {self.backend.label}: its key there has "
                 + ("no expiry; somebody ran PERSIST on it" if answer is Kept.NO_EXPIRY else "another form")
             )
         grant.extended(sent, ttl)
+
+    async def lessen(self, grant: Grant, claim: Claim) -> None:
+        """Keep less than is held, without a gap: a writer becomes a reader, some permits are given back.
+
+        Raises:
+            LockLost: it has ended.
+            Unavailable, OutcomeUnknown: the store did not answer; calling again is safe.
+        """
+        sent = self.runtime.now()
+        if not grant.valid(sent):
+            raise grant.lost(sent)
+        answer = await self.backend.lessen(grant.resource, grant.token, grant.fence, claim, self.backend.patience)
+        if answer is Freed.NOT_OWNER:
+            self._keeper.lose(grant, "taken", self.meters)
+            raise grant.lost(sent)
+
+    # -- what becomes of the store's session; called from its thread
+
+    def doubted(self) -> None:
+        """Rely on no lease until it has been verified (Z6)."""
+        for grant in self._keeper.grants(self):
+            grant.doubted = True
+
+    def settled(self) -> None:
+        """Verify each lease now (Z7)."""
+        for grant in self._keeper.grants(self):
+            if grant.state is HELD:
+                self._keeper.plan(self, grant, self.runtime.now())
+
+    def ended(self) -> None:
+        """Announce the loss of every lease."""
+        for grant in self._keeper.grants(self):
+            self._keeper.lose(grant, "session", self.meters)
 
     async def close(self) -> None:
         """Announce the loss of every lease that is still held, give it back, and drop the connections (O6)."""
@@ -198,8 +243,8 @@ class MutexProtocol:
         for grant in self._keeper.grants(self):
             self._keeper.lose(grant, "closed", self.meters)
             try:
-                await self.backend.withdraw(grant.name, grant.token, False, min(self.backend.patience, PARTING))
+                await self.backend.withdraw(grant.resource, grant.token, False, min(self.backend.patience, PARTING))
             except (Unavailable, OutcomeUnknown) as error:
-                logger.warning("lock %r was not given back at close: %s", grant.name, error)
+                logger.warning("lock %r was not given back at close: %s", grant.resource, error)
                 break  # the store does not answer; the times-to-live free the rest
         await self.backend.close()

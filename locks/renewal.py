@@ -9,6 +9,7 @@ from backstay.errors import BackstayError
 from backstay.runtime import Runtime
 
 from .backend import Backend, Kept, Renewal
+from .claims import Resource
 from .lease import HELD, Grant, first_renewal, next_renewal
 from .telemetry import Meters
 
@@ -37,10 +38,10 @@ class Ward(Protocol):
 class Errand:
     """A token that must be withdrawn, again and again until the store has answered or `until` has passed."""
 
-    __slots__ = ("due", "failures", "name", "token", "ttl", "until")
+    __slots__ = ("due", "failures", "resource", "token", "ttl", "until")
 
-    def __init__(self, name: str, token: str, ttl: float, until: float) -> None:
-        self.name, self.token, self.ttl, self.until = name, token, ttl, until
+    def __init__(self, resource: Resource, token: str, ttl: float, until: float) -> None:
+        self.resource, self.token, self.ttl, self.until = resource, token, ttl, until
         self.due = 0.0
         self.failures = 0
 
@@ -89,9 +90,8 @@ class Batch:
             if grants:
                 # No longer than until the first deadline: then the losses are known, and the rest is asked again.
                 timeout = min(ward.backend.patience, min(grant.deadline for grant in grants) - sent)
-                answers = await ward.backend.renew(
-                    [Renewal(grant.name, grant.token, grant.fence, grant.ttl) for grant in grants], max(timeout, 0.001)
-                )
+                leases = [Renewal(grant.resource, grant.token, grant.fence, grant.ttl) for grant in grants]
+                answers = await ward.backend.renew(leases, max(timeout, 0.001))
         except BackstayError as error:
             logger.warning("%d locks at %s were not renewed: %s", len(grants), ward.backend.label, error)
         except Exception:
@@ -119,7 +119,7 @@ class Batch:
 
     async def _withdraw(self, errand: Errand) -> None:
         try:
-            await self._ward.backend.withdraw(errand.name, errand.token, True, self._ward.backend.patience)
+            await self._ward.backend.withdraw(errand.resource, errand.token, True, self._ward.backend.patience)
         except Exception as error:
             errand.failures += 1
             now = self._runtime.now()
@@ -127,4 +127,4 @@ class Batch:
             if again < errand.until:
                 self._keeper.plan(self._ward, errand, again)
             else:
-                logger.warning("lock %r: token %s was not withdrawn: %s", errand.name, errand.token, error)
+                logger.warning("%s: token %s was not withdrawn: %s", errand.resource, errand.token, error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from backstay.errors import NotAcquired, OutcomeUnknown, Unavailable
 
 from .backend import ALIVE, Backend, Busy, Letter
+from .claims import Claim, Resource
 from .lease import TICK, deadline, started
 from .owners import readable
 
@@ -33,8 +34,9 @@ class Waiter:
     __slots__ = (
         "_backend",
         "_busy",
+        "_claim",
         "_failures",
-        "_name",
+        "_resource",
         "_runtime",
         "_token",
         "_ttl",
@@ -52,7 +54,8 @@ class Waiter:
         self,
         runtime: Runtime,
         backend: Backend,
-        name: str,
+        resource: Resource,
+        claim: Claim,
         token: str,
         ttl: float,
         wait: float,
@@ -60,7 +63,7 @@ class Waiter:
         letter: Letter | None,
     ) -> None:
         self._runtime, self._backend = runtime, backend
-        self._name, self._token, self._ttl, self._wait = name, token, ttl, wait
+        self._resource, self._claim, self._token, self._ttl, self._wait = resource, claim, token, ttl, wait
         self.sent = sent  # when the latest take left
         self._until = sent + wait
         self._failures = 0
@@ -129,7 +132,7 @@ class Waiter:
             self.entangled = self.in_flight = True
             address = self.letter.address if self.letter is not None else ""
             answer: int | Busy | Unavailable | OutcomeUnknown
-            answer = await self._backend.take(self._name, self._token, self._ttl, address, left)
+            answer = await self._backend.take(self._resource, self._token, self._claim, self._ttl, address, left)
         except (Unavailable, OutcomeUnknown) as error:
             answer = error
         self._note(answer)
@@ -148,29 +151,30 @@ class Waiter:
 
     def _refusal(self, last: Busy | Unavailable | OutcomeUnknown) -> NotAcquired | Unavailable | OutcomeUnknown:
         if isinstance(last, Busy):
-            return refused(self._name, last, self._wait)
+            return refused(self._resource, last, self._wait)
         if self.entangled:
-            return unanswered(self._name, self._token, self._backend, last)
+            return unanswered(self._resource, self._token, self._backend, last)
         if self._busy is not None:  # it was held when the store last answered, and we never queued
-            return refused(self._name, self._busy, self._wait)
+            return refused(self._resource, self._busy, self._wait)
         return last
 
 
-def refused(name: str, busy: Busy, wait: float) -> NotAcquired:
-    """Return the error for a lock that others hold."""
+def refused(resource: Resource, busy: Busy, wait: float) -> NotAcquired:
+    """Return the error for what others hold."""
+    holder = readable(busy.owner) if busy.owner else "others"
     soon = "" if busy.left is None else f"; retry in {busy.left:.1f} s"
     return NotAcquired(
-        f"lock {name!r} is held by {readable(busy.owner)} and did not come free in {wait:g} s{soon}",
+        f"{resource} is held by {holder} and did not come free in {wait:g} s{soon}",
         retry_after=busy.left,
     )
 
 
-def unanswered(name: str, token: str, backend: Backend, cause: BaseException) -> OutcomeUnknown:
+def unanswered(resource: Resource, token: str, backend: Backend, cause: BaseException) -> OutcomeUnknown:
     """Return the error for an acquisition that may have reached the store; its token is being withdrawn."""
     error = OutcomeUnknown(
-        f"lock {name!r}: {backend.label} did not answer, so it may be taken for a while by {token}; "
+        f"{resource}: {backend.label} did not answer, so it may be taken for a while by {token}; "
         "you do not hold it, and it is given back as soon as the store answers",
-        ask={"lock": name, "token": token},
+        ask={"lock": resource.name, "token": token},
     )
     error.__cause__ = cause
     return error

@@ -6,31 +6,24 @@ forked child starts with empty stores: what it locks excludes only itself.
 
 from __future__ import annotations
 
-import heapq
+import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from backstay.clock import Clock, monotonic
 from backstay.locks import fork
-from backstay.locks.backend import ALIVE, TOMBSTONE, Busy, Freed, Kept, Note, Renewal
+from backstay.locks.backend import Busy, Freed, Kept, Note, Renewal, Survey, Watcher
+from backstay.locks.claims import KINDS, Claim, Resource
+from backstay.locks.table import Table
 from backstay.runtime import Runtime, Signal
 
 __all__ = ["MemoryBackend", "MemoryStore", "store"]
 
+T = TypeVar("T")
+
 SWEEP = 1024  # locks above which a new one may trigger a sweep of those that lapsed
-
-
-class _Lock:
-    """One lock: its owner until `ends`, and who waits, first come first."""
-
-    __slots__ = ("ends", "fence", "owner", "queue")
-
-    def __init__(self) -> None:
-        self.owner = ""
-        self.fence = 0
-        self.ends = 0.0
-        self.queue: dict[str, tuple[float, float]] = {}  # token -> (alive until, ttl), in order of arrival
 
 
 class MemoryStore:
@@ -48,72 +41,32 @@ class MemoryStore:
         self._empty()
 
     def _empty(self) -> None:
-        self._mutex = threading.Lock()
-        self._locks: dict[str, _Lock] = {}
-        self._gone: dict[str, float] = {}  # tombstones
-        self._gone_order: list[tuple[float, str]] = []
+        self.mutex = threading.Lock()
+        self._tables: dict[tuple[str, Resource], Table] = {}
         self._sweep_at = SWEEP
         self.letters: dict[str, MemoryLetter] = {}
 
-    def take(self, name: str, token: str, ttl: float, queue: bool) -> int | Busy:
-        """See `Backend.take`."""
-        with self._mutex:
-            now = self._clock()
-            if self._gone and self._is_gone(token, now):
-                return Busy(None, now, 0, "")
-            lock = self._locks.get(name)
-            if lock is None:
-                lock = self._locks[name] = _Lock()
-                if len(self._locks) > self._sweep_at:
-                    self._sweep(now)
-            elif lock.owner and now < lock.ends:
-                if lock.owner == token:
-                    lock.ends = now + ttl
-                    return lock.fence
-                return self._queue(lock, token, ttl, queue, now)
-            elif lock.queue:
-                won = self._pass_on(lock, now, token, ttl)
-                if won and won != token:
-                    return self._queue(lock, token, ttl, queue, now)
-                if won:
-                    return lock.fence
-            return self._grant(lock, token, ttl, now)
+    def run(self, space: str, resource: Resource, step: Callable[[Table, float], T]) -> T:
+        """Run one step of a resource's table."""
+        place = (space, resource)
+        with self.mutex:
+            table = self._tables.get(place)
+            if table is None:
+                if len(self._tables) >= self._sweep_at:
+                    self._sweep()
+                table = self._tables[place] = Table(self._draw, self._hand_over)
+            try:
+                return step(table, self._clock())
+            finally:
+                if table.idle:
+                    del self._tables[place]
 
-    def release(self, name: str, token: str, fence: int) -> Freed:
-        """See `Backend.release`."""
-        with self._mutex:
+    def resources(self, space: str, limit: int) -> list[Resource]:
+        """See `Backend.resources`."""
+        with self.mutex:
             now = self._clock()
-            lock = self._locks.get(name)
-            if lock is None or lock.owner != token or lock.fence != fence or now >= lock.ends:
-                return Freed.NOT_OWNER
-            self._free(name, lock, now)
-            return Freed.FREED
-
-    def renew(self, lease: Renewal) -> Kept:
-        """See `Backend.renew`."""
-        with self._mutex:
-            now = self._clock()
-            lock = self._locks.get(lease.name)
-            if lock is None or lock.owner != lease.token or lock.fence != lease.fence or now >= lock.ends:
-                return Kept.NOT_OWNER
-            lock.ends = max(lock.ends, now + lease.ttl)
-            return Kept.RENEWED
-
-    def withdraw(self, name: str, token: str, in_flight: bool) -> None:
-        """See `Backend.withdraw`."""
-        with self._mutex:
-            now = self._clock()
-            if in_flight:
-                self._gone[token] = now + TOMBSTONE
-                heapq.heappush(self._gone_order, (now + TOMBSTONE, token))
-            lock = self._locks.get(name)
-            if lock is None:
-                return
-            lock.queue.pop(token, None)
-            if lock.owner == token and now < lock.ends:
-                self._free(name, lock, now)
-            elif not lock.queue and now >= lock.ends:
-                del self._locks[name]
+            busy = (place[1] for place, table in self._tables.items() if place[0] == space and table.busy(now))
+            return list(itertools.islice(busy, limit))
 
     def forked(self) -> None:
         """Start empty: the parent's holders and waiters are not in this process."""
@@ -121,45 +74,26 @@ class MemoryStore:
 
     # -- with the mutex held
 
-    def _grant(self, lock: _Lock, token: str, ttl: float, now: float) -> int:
+    def _draw(self) -> int:
         self._fence += 1
-        lock.owner, lock.fence, lock.ends = token, self._fence, now + ttl
         return self._fence
 
-    def _queue(self, lock: _Lock, token: str, ttl: float, queue: bool, now: float) -> Busy:
-        if queue:
-            lock.queue[token] = (now + ALIVE, ttl)  # an entry that is there keeps its place
-        return Busy(lock.ends - now, now, len(lock.queue), lock.owner)
+    def _hand_over(self, address: str, token: str, fence: int) -> bool:
+        letter = self.letters.get(token)
+        if letter is None:
+            return False
+        letter.deliver(Note(fence, self._clock()))
+        return True
 
-    def _free(self, name: str, lock: _Lock, now: float) -> None:
-        lock.owner = ""
-        if not self._pass_on(lock, now, "", 0.0):
-            del self._locks[name]
-
-    def _pass_on(self, lock: _Lock, now: float, me: str, my_ttl: float) -> str:
-        """Give a free lock to the first live waiter; return its token, or nothing where nobody waits."""
-        while lock.queue:
-            token = next(iter(lock.queue))
-            alive, ttl = lock.queue.pop(token)
-            if token == me:
-                self._grant(lock, token, my_ttl, now)
-                return token
-            letter = self.letters.get(token)
-            if letter is not None and alive >= now:
-                letter.deliver(Note(self._grant(lock, token, ttl, now), now))
-                return token
-        return ""
-
-    def _is_gone(self, token: str, now: float) -> bool:
-        while self._gone_order and self._gone_order[0][0] <= now:
-            self._gone.pop(heapq.heappop(self._gone_order)[1], None)
-        return token in self._gone
-
-    def _sweep(self, now: float) -> None:
-        """Drop locks whose holders lapsed and for which nobody came again."""
-        kept = {name: lock for name, lock in self._locks.items() if lock.queue or lock.ends > now or not lock.owner}
-        self._locks = kept
-        self._sweep_at = max(SWEEP, 2 * len(self._locks))
+    def _sweep(self) -> None:
+        """Drop what lapsed and nobody came for again."""
+        now = self._clock()
+        for table in self._tables.values():
+            table.sweep(now)
+        self._tables = {
+            place: table for place, table in self._tables.items() if table.size or table.gone or table.busy(now)
+        }
+        self._sweep_at = max(SWEEP, 2 * len(self._tables))
 
 
 class MemoryLetter:
@@ -204,22 +138,48 @@ class MemoryBackend:
     kind = "memory"
     label = "memory://"
     patience = 60.0  # nothing here waits for anybody
+    kinds = KINDS
+    session = None
 
     def __init__(self, runtime: Runtime, store: MemoryStore, space: str) -> None:
-        self._runtime, self._store, self._space = runtime, store, space + "/"
-        self._letters: set[MemoryLetter] = set()
+        self._runtime, self._store, self._space = runtime, store, space
+        self._run = store.run
 
-    async def take(self, name: str, token: str, ttl: float, address: str, timeout: float) -> int | Busy:
-        return self._store.take(self._space + name, token, ttl, bool(address))
+    def attend(self, watcher: Watcher) -> None:
+        """No session here: each grant has its own time."""
 
-    async def release(self, name: str, token: str, fence: int, timeout: float) -> Freed:
-        return self._store.release(self._space + name, token, fence)
+    async def take(
+        self, resource: Resource, token: str, claim: Claim, ttl: float, address: str, timeout: float
+    ) -> int | Busy:
+        return self._run(
+            self._space, resource, lambda table, now: table.take(resource, token, claim, ttl, address, now)
+        )
+
+    async def release(self, resource: Resource, token: str, fence: int, timeout: float) -> Freed:
+        return self._run(self._space, resource, lambda table, now: table.release(token, fence, now))
+
+    async def lessen(self, resource: Resource, token: str, fence: int, claim: Claim, timeout: float) -> Freed:
+        return self._run(self._space, resource, lambda table, now: table.lessen(token, fence, claim, now))
 
     async def renew(self, leases: Sequence[Renewal], timeout: float) -> list[Kept]:
-        return [self._store.renew(lease._replace(name=self._space + lease.name)) for lease in leases]
+        return [self._renew(lease) for lease in leases]
 
-    async def withdraw(self, name: str, token: str, in_flight: bool, timeout: float) -> None:
-        self._store.withdraw(self._space + name, token, in_flight)
+    def _renew(self, lease: Renewal) -> Kept:
+        return self._run(
+            self._space, lease.resource, lambda table, now: table.renew(lease.token, lease.fence, lease.ttl, now)
+        )
+
+    async def withdraw(self, resource: Resource, token: str, in_flight: bool, timeout: float) -> None:
+        self._run(self._space, resource, lambda table, now: table.withdraw(token, in_flight, now))
+
+    async def resize(self, resource: Resource, size: int, drain: bool, timeout: float) -> int:
+        return self._run(self._space, resource, lambda table, now: table.resize(size, drain, now))
+
+    async def inspect(self, resource: Resource, timeout: float) -> Survey:
+        return self._run(self._space, resource, lambda table, now: table.survey(now))
+
+    async def resources(self, limit: int, timeout: float) -> list[Resource]:
+        return self._store.resources(self._space, limit)
 
     def letter(self, token: str) -> MemoryLetter:
         return MemoryLetter(self._runtime, self._store, token)

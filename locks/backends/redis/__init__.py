@@ -12,7 +12,8 @@ from math import ceil
 from typing import Any, Protocol
 
 from backstay.errors import BackstayError, OutcomeUnknown, Unavailable
-from backstay.locks.backend import ALIVE, TOMBSTONE, Busy, Freed, Kept, Letter, Renewal
+from backstay.locks.backend import ALIVE, TOMBSTONE, Busy, Freed, Kept, Letter, Renewal, Watcher
+from backstay.locks.claims import Claim, Resource
 from backstay.url import Url
 
 from .answers import Request, Wire
@@ -49,14 +50,21 @@ class RedisBackend:
     """The port over the scripts; the wire and the mailbox give it its make."""
 
     kind = "redis"
+    kinds = frozenset({"lock"})
+    session = None
 
     def __init__(self, wire: Wire, mailbox: Mailbox, space: str, label: str, patience: float) -> None:
         self._wire, self._mailbox, self._space = wire, mailbox, space
         self._call = wire.call
         self.label, self.patience = label, patience
 
-    async def take(self, name: str, token: str, ttl: float, address: str, timeout: float) -> int | Busy:
-        keys = keys_of(self._space, name)
+    def attend(self, watcher: Watcher) -> None:
+        """No session here: each grant has its own time."""
+
+    async def take(
+        self, resource: Resource, token: str, claim: Claim, ttl: float, address: str, timeout: float
+    ) -> int | Busy:
+        keys = keys_of(self._space, resource.name)
         answer, _ = await self._call(
             TAKE,
             (*keys, tombstone(keys[0], token)),
@@ -67,8 +75,8 @@ class RedisBackend:
             return int(answer)
         return busy(answer)
 
-    async def release(self, name: str, token: str, fence: int, timeout: float) -> Freed:
-        answer, again = await self._call(RELEASE, keys_of(self._space, name), (f"{token}|{fence}",), timeout)
+    async def release(self, resource: Resource, token: str, fence: int, timeout: float) -> Freed:
+        answer, again = await self._call(RELEASE, keys_of(self._space, resource.name), (f"{token}|{fence}",), timeout)
         if answer == 1:
             return Freed.FREED
         return Freed.PERHAPS_EARLIER if again else Freed.NOT_OWNER
@@ -80,7 +88,7 @@ class RedisBackend:
                 [
                     Request(
                         RENEW,
-                        keys_of(self._space, lease.name)[:1],
+                        keys_of(self._space, lease.resource.name)[:1],
                         (f"{lease.token}|{lease.fence}", milliseconds(lease.ttl)),
                     )
                     for lease in leases[start : start + BATCH]
@@ -92,8 +100,8 @@ class RedisBackend:
             outcomes.extend(map(kept, answers))
         return outcomes
 
-    async def withdraw(self, name: str, token: str, in_flight: bool, timeout: float) -> None:
-        keys = keys_of(self._space, name)
+    async def withdraw(self, resource: Resource, token: str, in_flight: bool, timeout: float) -> None:
+        keys = keys_of(self._space, resource.name)
         await self._call(
             WITHDRAW, (*keys, tombstone(keys[0], token)), (token, TOMBSTONE_MS if in_flight else 0), timeout
         )

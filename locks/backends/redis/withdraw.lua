@@ -11,12 +11,12 @@ if redis.call('HDEL', KEYS[4], ARGV[1]) == 1 then
 end
 local owner = redis.call('GET', KEYS[1])
 local mine = ARGV[1] .. '|'
-if not owner or string.sub(owner, 1, #mine) ~= mine then
+if owner and string.sub(owner, 1, #mine) ~= mine then
   return 0
 end
 --@ draw.lua
 --@ pass_on.lua
-if not pass_on(clock(), nil, nil) then
+if not pass_on(clock(), nil, nil) then -- who waits for an owner that lapsed need not wait any longer
   redis.call('DEL', KEYS[1])
 end
-return 1
+return owner and 1 or 0

@@ -19,6 +19,7 @@ from backstay.errors import Misuse, NotAcquired, Unavailable
 from backstay.locks import AsyncLocks, LockLost, Locks
 from backstay.locks.backend import Busy, Renewal
 from backstay.locks.backends.redis import RedisBackend, RedisSource
+from backstay.locks.claims import MUTEX, Resource
 from backstay.url import parse
 from stateful.locks.lua_redis import LuaRedis
 from stateful.locks.test_memory_beside_lua import DirectWire
@@ -358,20 +359,23 @@ def test_the_small_redis_of_the_simulator_answers_like_the_real_one(redis_url: s
         mine, theirs = fences.get(token, (1, 1))
         if kind == "take":
             address = chance.choice(["", "twin-notes"])
-            ours = drive(real.take("n", token, 60.0, address, 1.0))
-            other = drive(twin.take("n", token, 60.0, address, 1.0))
+            ours = drive(real.take(Resource("n"), token, MUTEX, 60.0, address, 1.0))
+            other = drive(twin.take(Resource("n"), token, MUTEX, 60.0, address, 1.0))
             if isinstance(ours, int) and isinstance(other, int):
                 fences[token] = ours, other
         elif kind == "release":
-            ours, other = drive(real.release("n", token, mine, 1.0)), drive(twin.release("n", token, theirs, 1.0))
+            ours, other = (
+                drive(real.release(Resource("n"), token, mine, 1.0)),
+                drive(twin.release(Resource("n"), token, theirs, 1.0)),
+            )
         elif kind == "renew":
-            ours = drive(real.renew([Renewal("n", token, mine, 60.0)], 1.0))[0]
-            other = drive(twin.renew([Renewal("n", token, theirs, 60.0)], 1.0))[0]
+            ours = drive(real.renew([Renewal(Resource("n"), token, mine, 60.0)], 1.0))[0]
+            other = drive(twin.renew([Renewal(Resource("n"), token, theirs, 60.0)], 1.0))[0]
             assert ours is other
             continue
         else:
-            drive(real.withdraw("n", token, False, 1.0))
-            drive(twin.withdraw("n", token, False, 1.0))
+            drive(real.withdraw(Resource("n"), token, False, 1.0))
+            drive(twin.withdraw(Resource("n"), token, False, 1.0))
             ours = other = None
         assert shape(ours) == shape(other), (kind, token)
         told: list[str] = []

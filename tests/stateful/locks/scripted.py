@@ -9,10 +9,11 @@ from backstay.errors import OutcomeUnknown, Unavailable
 from backstay.locks.backends.redis import RedisBackend
 from backstay.locks.backends.redis.answers import Request
 from backstay.locks.backends.redis.scripts import Script
+from backstay.locks.claims import MUTEX, Resource
 from backstay.locks.keeper import Keeper
 from backstay.locks.lease import Grant
 from backstay.locks.owners import Owners
-from backstay.locks.protocol import MutexProtocol
+from backstay.locks.protocol import LeaseProtocol
 from backstay.locks.telemetry import Meters
 from backstay.simulation import Host, Network, World
 from backstay.telemetry.counters import PlainCounter
@@ -90,7 +91,7 @@ class BenchClient:
         self.mailbox = SimMailbox(self.host, bench.server)
         backend = RedisBackend(self.wire, self.mailbox, SPACE, "redis://scripted", patience)
         self.keeper = Keeper(self.host)
-        self.protocol = MutexProtocol(self.host, backend, self.keeper, Owners(name), own_meters())
+        self.protocol = LeaseProtocol(self.host, backend, self.keeper, Owners(name), own_meters())
 
     def kill(self) -> None:
         """End the process; its server learns of it by a FIN."""
@@ -102,7 +103,7 @@ class BenchClient:
         self.host.stall(1000.0)
 
     async def acquire(self, name: str = "x", *, ttl: float = 10.0, wait: float = 0.0, renew: bool = True) -> Grant:
-        return await self.protocol.acquire(name, ttl, wait, renew)
+        return await self.protocol.acquire(Resource(name), MUTEX, ttl, wait, renew)
 
 
 def alone(work: Callable[[BenchClient], Coroutine[Any, Any, T]], *, settle: float = 0.0) -> tuple[T, BenchClient]:

@@ -13,11 +13,12 @@ from backstay.locks.backends.redis import RedisBackend
 from backstay.locks.backends.redis.answers import Request
 from backstay.locks.backends.redis.mailbox import note_of
 from backstay.locks.backends.redis.scripts import Script
+from backstay.locks.claims import MUTEX, Resource
 from backstay.locks.errors import LockLost
 from backstay.locks.keeper import Keeper
 from backstay.locks.lease import Grant
 from backstay.locks.owners import Owners
-from backstay.locks.protocol import MutexProtocol
+from backstay.locks.protocol import LeaseProtocol
 from backstay.locks.telemetry import Meters
 from backstay.simulation import Host, Network, World
 from stateful.locks.lua_redis import LuaRedis
@@ -174,7 +175,7 @@ class Client:
         wire = SimWire(self.host, server, resend)
         self.backend = RedisBackend(wire, self.mailbox, SPACE, "redis://simulated", 1.0)
         self.keeper = Keeper(self.host)
-        self.protocol = MutexProtocol(self.host, self.backend, self.keeper, Owners(name), Meters("redis", SPACE))
+        self.protocol = LeaseProtocol(self.host, self.backend, self.keeper, Owners(name), Meters("redis", SPACE))
         self.grants: list[Grant] = []
         self.won: list[tuple[float, int]] = []  # (when, fence)
         self.lost = 0
@@ -186,7 +187,7 @@ class Client:
         for _ in range(count):
             await self.host.sleep(chance(0.0, hold))
             try:
-                grant = await self.protocol.acquire(NAME, ttl, wait, renew)
+                grant = await self.protocol.acquire(Resource(NAME), MUTEX, ttl, wait, renew)
             except (Rejected, Unavailable, OutcomeUnknown):
                 self.failed += 1
                 continue

@@ -8,16 +8,17 @@ from typing import Any
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from backstay.blocking import drive
+from backstay.blocking import BlockingRuntime, drive
 from backstay.locks.backend import Busy, Note, Renewal
-from backstay.locks.backends.memory import MemoryStore
+from backstay.locks.backends.memory import MemoryBackend, MemoryStore
 from backstay.locks.backends.redis import RedisBackend
 from backstay.locks.backends.redis.answers import Request
 from backstay.locks.backends.redis.mailbox import note_of
 from backstay.locks.backends.redis.scripts import Script
+from backstay.locks.claims import MUTEX, Resource
 from stateful.locks.lua_redis import LuaRedis
 
-NAME = "b{c}"  # one lock: a token is used for one acquisition, so it never meets two
+NAME = Resource("b{c}")  # one lock: a token is used for one acquisition, so it never meets two
 TOKENS = st.sampled_from([f"host-1-{'0' * 32}-{n}" for n in range(5)])
 # Ends of leases fall between the steps of the clock, so that a millisecond of rounding decides nothing.
 TTLS = st.sampled_from([0.005, 0.095, 0.995, 7.005])
@@ -56,7 +57,8 @@ class Beside(RuleBasedStateMachine):
         self.listening: set[str] = set()
         self.fences: dict[int, int] = {}  # memory's -> Lua's
         self.notes: tuple[list[tuple[str, Note]], list[tuple[str, Note]]] = ([], [])
-        self.memory = MemoryStore(lambda: self.now, first_fence=0)
+        self.store = MemoryStore(lambda: self.now, first_fence=0)
+        self.memory = MemoryBackend(BlockingRuntime(), self.store, "s")
         self.redis = LuaRedis(lambda: self.now, self._publish)
         self.lua = RedisBackend(DirectWire(self.redis), None, "s", "lua", 1.0)  # type: ignore[arg-type]  # no mailbox
 
@@ -78,12 +80,12 @@ class Beside(RuleBasedStateMachine):
     @rule(token=TOKENS)
     def listen(self, token: str) -> None:
         self.listening.add(token)
-        self.memory.letters[token] = Box(token, self.notes[0])  # type: ignore[assignment]
+        self.store.letters[token] = Box(token, self.notes[0])  # type: ignore[assignment]
 
     @rule(token=TOKENS)
     def die(self, token: str) -> None:
         self.listening.discard(token)
-        self.memory.letters.pop(token, None)
+        self.store.letters.pop(token, None)
 
     @rule(seconds=STEPS)
     def pass_time(self, seconds: float) -> None:
@@ -91,8 +93,8 @@ class Beside(RuleBasedStateMachine):
 
     @rule(token=TOKENS, ttl=TTLS, queue=st.booleans())
     def take(self, token: str, ttl: float, queue: bool) -> None:
-        ours = self.memory.take(NAME, token, ttl, queue)
-        theirs = drive(self.lua.take(NAME, token, ttl, token if queue else "", 1.0))
+        ours = drive(self.memory.take(NAME, token, MUTEX, ttl, token if queue else "", 1.0))
+        theirs = drive(self.lua.take(NAME, token, MUTEX, ttl, token if queue else "", 1.0))
         if isinstance(ours, Busy):
             assert isinstance(theirs, Busy), (ours, theirs)
             assert (ours.waiters, ours.owner) == (theirs.waiters, theirs.owner)
@@ -107,18 +109,18 @@ class Beside(RuleBasedStateMachine):
     @rule(token=TOKENS, pick=st.integers(0, 50))
     def release(self, token: str, pick: int) -> None:
         memory, lua = self._fence(pick)
-        assert self.memory.release(NAME, token, memory) is drive(self.lua.release(NAME, token, lua, 1.0))
+        assert drive(self.memory.release(NAME, token, memory, 1.0)) is drive(self.lua.release(NAME, token, lua, 1.0))
         self._same_notes()
 
     @rule(token=TOKENS, ttl=TTLS, pick=st.integers(0, 50))
     def renew(self, token: str, ttl: float, pick: int) -> None:
         memory, lua = self._fence(pick)
-        ours = self.memory.renew(Renewal(NAME, token, memory, ttl))
-        assert [ours] == drive(self.lua.renew([Renewal(NAME, token, lua, ttl)], 1.0))
+        ours = drive(self.memory.renew([Renewal(NAME, token, memory, ttl)], 1.0))
+        assert ours == drive(self.lua.renew([Renewal(NAME, token, lua, ttl)], 1.0))
 
     @rule(token=TOKENS, in_flight=st.booleans())
     def withdraw(self, token: str, in_flight: bool) -> None:
-        self.memory.withdraw(NAME, token, in_flight)
+        drive(self.memory.withdraw(NAME, token, in_flight, 1.0))
         drive(self.lua.withdraw(NAME, token, in_flight, 1.0))
         self._same_notes()
 

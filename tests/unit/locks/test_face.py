@@ -129,7 +129,7 @@ def test_reprs_say_what_and_where(locks: Locks) -> None:
     assert repr(locks) == "<Locks 'face' at memory://>"
     assert repr(locks.mutex("x")) == "<Mutex 'x' at memory://>"
     with locks.mutex("x") as lease:
-        assert repr(lease) == f"<Lease 'x' fence={lease.fence} held>"
+        assert repr(lease) == f"<Lease of lock 'x' fence={lease.fence} held>"
     assert repr(lease).endswith("released>")
 
 

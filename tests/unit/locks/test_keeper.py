@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backstay.locks.claims import Resource
 from backstay.locks.keeper import LINGER, SPARE
 from backstay.locks.lease import HELD, LOST, Grant, State, deadline
 from stateful.locks.scripted import Bench, BenchClient, alone
@@ -17,7 +18,7 @@ def test_the_keeper_trap_short_holds_wake_it_a_handful_of_times_only() -> None:
     async def work(client: BenchClient) -> tuple[int, int]:
         highest = 0
         for _ in range(10_000):
-            grant = Grant("x", "t", 7, 10.0, client.host.now() + 9.9, client.host.now(), True)
+            grant = Grant(Resource("x"), "t", 7, 10.0, client.host.now() + 9.9, client.host.now(), True)
             client.keeper.watch(client.protocol, grant, client.host.now())
             client.keeper.forget(grant)
             highest = max(highest, client.keeper.entries)

@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from backstay.errors import BackstayError, OutcomeUnknown, Rejected, Unavailable
 from backstay.locks import LockLost
+from backstay.locks.claims import Resource
 from backstay.locks.lease import DRIFT, MOVES, Grant, State, deadline, first_renewal, next_renewal, started
 
 TTL = st.floats(0.001, 86400.0)
@@ -17,7 +18,7 @@ CHANCE = st.floats(0.0, 1.0)
 
 
 def grant(until: float = 10.0) -> Grant:
-    return Grant("order:7", "host-1-x-1", 7, 10.0, until, 0.0, True)
+    return Grant(Resource("order:7"), "host-1-x-1", 7, 10.0, until, 0.0, True)
 
 
 @given(sent=MOMENT, ttl=TTL)
