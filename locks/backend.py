@@ -15,6 +15,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from .claims import Claim, Resource, Unit
+from .documents import Documents
 
 __all__ = ["ALIVE", "TOMBSTONE", "Backend", "Busy", "Freed", "Holding", "Kept", "Letter", "Note", "Queued", "Renewal",
            "Survey", "Watcher"]  # fmt: skip
@@ -169,6 +170,11 @@ class Backend(Protocol):
     @property
     def session(self) -> float | None:
         """Seconds that the store keeps a silent session, where grants live with it; None where each has its own ttl."""
+        ...
+
+    @property
+    def documents(self) -> Documents | None:
+        """The documents of this store, for latches, barriers and elections; None where it has none."""
         ...
 
     def attend(self, watcher: Watcher) -> None:
