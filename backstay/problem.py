@@ -69,12 +69,12 @@ def problem(error: BackstayError, *, unknown_status: int = 500) -> Problem:
 
 def _kind(error: BackstayError) -> str:
     """The library's own class nearest to the error's, in lower case with hyphens: users may subclass."""
-    own = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+    own = next(kind for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "backstay")
     return re.sub(r"(?<!^)(?=[A-Z])", "-", own.__name__).lower()
 
 
 def _detail(error: BackstayError) -> str:
-    if isinstance(error, Rejected | OutcomeUnknown):
+    if isinstance(error, Rejected | OutcomeUnknown) or error.http_status < 500:  # what clients can mend, they are told
         return mask(str(error))
     if isinstance(error, errors.Unavailable):
         return "A service that this one needs did not answer. Nothing was changed."

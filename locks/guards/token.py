@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def current_token() -> FencingToken:
 
 
 @contextmanager
-def carried(token: FencingToken) -> Iterator[None]:
+def carried(token: FencingToken) -> Generator[None]:
     """Let `current_token()` return `token` inside the block."""
     before = _current.set(token)
     try:

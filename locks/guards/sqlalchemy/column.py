@@ -61,9 +61,9 @@ class _Comparison(TypeDecorator.Comparator[int], BigInteger.Comparator[int]):
     def operate(self, op: Any, *other: Any, **kwargs: Any) -> Any:
         # What users compare with is a number or an anonymous parameter; the unit of work hands over a named
         # one of the column's own type.
-        if op is operators.eq and isinstance(other[0], BindParameter) and not other[0].unique:
-            bound: BindParameter[Any] = other[0]
-            if isinstance(bound.type, FenceNumber):
+        if op is operators.eq and isinstance(other[0], BindParameter):
+            bound: Any = other[0]  # pyright: ignore[reportUnknownVariableType]  its value may be of any type
+            if isinstance(bound.type, FenceNumber) and not bound.unique:
                 return super().operate(operators.le, bindparam(bound.key, type_=Offering()), **kwargs)
         return super().operate(op, *other, **kwargs)
 
@@ -74,9 +74,7 @@ class FenceNumber(TypeDecorator[int]):
     impl = BigInteger
     cache_ok = True
 
-    @property
-    def comparator_factory(self) -> Any:
-        return _Comparison
+    comparator_factory: Any = _Comparison
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         return int(value) if isinstance(value, Offered) else value

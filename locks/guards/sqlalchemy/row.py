@@ -53,7 +53,7 @@ class FencedRow:
     fence: Mapped[int] = mapped_column(FenceNumber, nullable=False)
 
     @declared_attr.directive
-    def __mapper_args__(cls) -> dict[str, Any]:
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805  SQLAlchemy calls it with the class
         return {"version_id_col": cls.fence, "version_id_generator": False}
 
 
@@ -139,14 +139,13 @@ def _after_execute(
 def _parts(statement: Update | Delete) -> tuple[Any, list[Any]]:
     """Return the comparison of fences in a statement of the unit of work, None if it has none, and the others."""
     where: Any = statement.whereclause
-    comparison, others = None, list[Any]()
-    for clause in getattr(where, "clauses", ()):
-        if isinstance(clause, BinaryExpression) and isinstance(clause.right, BindParameter):
-            if isinstance(clause.right.type, Offering):
-                comparison = clause
-            else:
-                others.append(clause)
-    return comparison, others
+    parts: list[Any] = [
+        clause
+        for clause in getattr(where, "clauses", ())
+        if isinstance(clause, BinaryExpression) and isinstance(clause.right, BindParameter)
+    ]
+    comparison = next((part for part in parts if isinstance(part.right.type, Offering)), None)
+    return comparison, [part for part in parts if part is not comparison]
 
 
 for _name, _listener in (

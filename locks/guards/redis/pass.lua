@@ -1,0 +1,2 @@
+--@ admit.lua
+return {1}
