@@ -44,8 +44,8 @@ class TableGuard:
 
     def __init__(self, table: Any, *, column: str = "fence") -> None:
         found: Any = getattr(table, "__table__", table)
-        is_table = isinstance(found, Table)  # apart, since narrowing makes it a Table of unknown columns to pyright
-        if not is_table:
+        kind: Any = Table  # pyright would narrow to a table of unknown columns
+        if not isinstance(found, kind):
             raise Misuse(f"TableGuard takes a Table or a mapped class, got {type(table).__name__}")
         self._statements = Statements(found, column)
 
