@@ -133,7 +133,7 @@ class AsyncTransactionManager:
         return await self.company.journal.purge(age, 1000)
 
     async def close(self, timeout: float = 2.0) -> None:
-        """Stop background work within `timeout` seconds and give the lease back."""
+        """Stop background work within `timeout` seconds and give the lease back; whatever is asked later is Misuse."""
         if not self.company.closed:
             try:
                 await self.company.close(timeout)

@@ -171,7 +171,7 @@ class TransactionManager:
         return drive(self.company.journal.purge(age, 1000))
 
     def close(self, timeout: float = 2.0) -> None:
-        """Stop background work within `timeout` seconds and give the lease back."""
+        """Stop background work within `timeout` seconds and give the lease back; whatever is asked later is Misuse."""
         if not self.company.closed:
             _open.discard(self)
             try:

@@ -153,6 +153,7 @@ class Company:
     async def close(self, timeout: float) -> None:
         """Stop background work and give the lease back."""
         self.closed = True
+        self.cast.seat.close()
         await self.cast.upkeep.stop(timeout)
         try:
             await self.cast.seat.leave()
@@ -164,6 +165,8 @@ class Company:
         for connection in self._connections:
             connection.reborn()
         self.cast = self._assemble()
+        if self.closed:  # what the parent closed stays closed
+            self.cast.seat.close()
 
 
 _companies: weakref.WeakSet[Company] = weakref.WeakSet()

@@ -10,7 +10,8 @@ are run in one transaction together (group commit): the price of a flush is shar
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
@@ -87,6 +88,7 @@ class BlockingDatabase:
         self._turn = threading.Lock()
         self._guard = threading.Lock()
         self._queue: list[Waiting] = []
+        self._closed = False
 
     def reborn(self) -> None:
         """Forget, in a forked child, connections and locks that belong to the parent."""
@@ -159,7 +161,7 @@ class BlockingDatabase:
             connection = self.engine.connect()
         except SQLAlchemyError as error:
             raise _not_done(error) from error
-        with connection:
+        with self._lent(connection):
             try:
                 transaction = connection.begin()
                 result = operation(connection)
@@ -171,10 +173,20 @@ class BlockingDatabase:
                 raise _unknown(error) from error
             return result
 
+    @contextmanager
+    def _lent(self, connection: Connection) -> Generator[Connection]:
+        """Give a connection back to the pool, or close it once that was closed: nobody else would do it."""
+        with connection:
+            try:
+                yield connection
+            finally:
+                if self._closed and not connection.invalidated:
+                    connection.detach()
+
     def read_group(self, group: list[Waiting]) -> None:
         """Run operations that only read on one connection; never raises."""
         try:
-            with self._reading.connect() as connection:
+            with self._lent(self._reading.connect()) as connection:
                 for waiting in group:
                     waiting.end(waiting.operation(connection))
         except SQLAlchemyError as error:
@@ -192,12 +204,13 @@ class BlockingDatabase:
 
     async def read(self, operation: Callable[[Connection], T]) -> T:
         try:
-            with self._reading.connect() as connection:
+            with self._lent(self._reading.connect()) as connection:
                 return operation(connection)
         except SQLAlchemyError as error:
             raise _not_done(error) from error
 
     async def close(self) -> None:
+        self._closed = True
         self.engine.dispose()
 
 

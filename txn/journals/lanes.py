@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
+from backstay.errors import Unavailable
+
 from ..errors import JournalUnanswered
 from .database import GROUP, BlockingDatabase, Waiting
 
@@ -29,8 +31,11 @@ class _Lane:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._queue: list[tuple[Waiting, asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def do(self, operation: Callable[[Connection], T]) -> T:
+        if self._closed:
+            raise Unavailable("the journal is closed, and nothing was written")
         loop = asyncio.get_running_loop()
         promise: asyncio.Future[T] = loop.create_future()
         self._queue.append((Waiting(operation), promise))
@@ -49,6 +54,7 @@ class _Lane:
                     _settle(waiting, promise)
 
     async def close(self) -> None:
+        self._closed = True
         if self._task is not None and not self._task.done():
             await asyncio.wait({self._task})
         self._thread.shutdown(wait=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from backstay.errors import Misuse
 from backstay.runtime import Runtime, Signal
 
 from ..journal import Journal, Lease
@@ -26,6 +27,7 @@ class Seat:
         self._epoch = 0
         self._ahead = 0.0
         self._prepared = False
+        self._closed = False
         self._joining: Signal | None = None
         self._mutex = runtime.mutex()
 
@@ -39,8 +41,14 @@ class Seat:
         return self._runtime.now() + self._ahead
 
     async def take(self) -> Lease:
-        """Return the lease; the first caller prepares the journal and joins, the others wait for it."""
+        """Return the lease; the first caller prepares the journal and joins, the others wait for it.
+
+        Raises:
+            Misuse: the seat was closed.
+        """
         while True:
+            if self._closed:
+                raise Misuse("this transaction manager is closed; connect another")
             if (lease := self._lease) is not None:
                 return lease
             mine = self._runtime.signal()
@@ -65,8 +73,13 @@ class Seat:
             self._prepared = True
         lease = await self._journal.join(self.owner, self._epoch + 1, self._ttl)
         self._ahead = await self._journal.time() - self._runtime.now()
-        self._epoch = lease.epoch
-        self._lease = lease
+        with self._mutex:
+            taken = not self._closed
+            if taken:
+                self._epoch, self._lease = lease.epoch, lease
+        if not taken:  # closed meanwhile: whoever closed found no lease to give back
+            await self._journal.leave(lease)
+            raise Misuse("this transaction manager was closed while it joined its journal; connect another")
         self._started()
         return lease
 
@@ -81,6 +94,11 @@ class Seat:
             if self._lease == lease:
                 self._lease = None
         return False
+
+    def close(self) -> None:
+        """Give no lease to anybody from now on: nobody would renew it or give it back."""
+        with self._mutex:
+            self._closed = True
 
     async def leave(self) -> None:
         """Give the lease back, so that nobody waits for its end."""

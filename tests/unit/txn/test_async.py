@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from backstay.errors import Misuse, Unavailable
 from backstay.txn import (
     AlreadyConfirmed,
     AsyncTransactionManager,
@@ -181,5 +182,21 @@ def test_many_transactions_share_commits(run: Callable[..., None]) -> None:
         states = await asyncio.gather(*(purchase(number) for number in range(40)))
         assert states == [State.CONFIRMED] * 40
         assert len(commits) < 60
+
+    run(work)
+
+
+def test_a_closed_manager_says_so(run: Callable[..., None]) -> None:
+    async def work(manager: AsyncTransactionManager, colours: Colours) -> None:
+        async with manager.tcc() as tx:
+            await tx.call(colours.plain)
+        await manager.close()
+        with pytest.raises(Misuse, match="closed; connect another"):
+            async with manager.tcc():
+                pytest.fail("not entered")
+        with pytest.raises(Misuse, match="closed; connect another"):
+            await manager.recover()
+        with pytest.raises(Unavailable, match="closed, and nothing was written"):
+            await manager.company.journal.time()
 
     run(work)

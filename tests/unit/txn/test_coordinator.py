@@ -559,16 +559,6 @@ def test_an_async_action_needs_the_async_manager(journal: str) -> None:
             tx.call(action)
 
 
-def test_a_closed_manager_says_so(connect: Callable[..., TransactionManager], stock: Recorded) -> None:
-    manager = connect()
-    with manager.tcc() as tx:
-        tx.call(stock.action)
-    manager.close()
-    manager.close()
-    with pytest.raises(Misuse, match="closed"), manager.tcc() as tx:
-        tx.call(stock.action)
-
-
 def test_importing_the_package_needs_no_sqlalchemy() -> None:
     import subprocess
     import sys
