@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from backstay.txn import AsyncBarrier, Barrier, Branch
 
 class TestConnection(BarrierContract):
     @pytest.fixture(autouse=True)
-    def database(self, tmp_path: Path) -> None:
+    def database(self, tmp_path: Path) -> Iterator[None]:
         self.engine = create_engine(f"sqlite:///{tmp_path}/business.db")
         Barrier.create(self.engine)
+        yield
+        self.engine.dispose()
 
     def call(self, branch: Branch, function: Callable[[Branch], Any]) -> Any:
         with self.engine.begin() as connection:
@@ -29,9 +31,11 @@ class TestConnection(BarrierContract):
 
 class TestSession(BarrierContract):
     @pytest.fixture(autouse=True)
-    def database(self, tmp_path: Path) -> None:
+    def database(self, tmp_path: Path) -> Iterator[None]:
         self.engine = create_engine(f"sqlite:///{tmp_path}/business.db")
         Barrier.create(self.engine)
+        yield
+        self.engine.dispose()
 
     def call(self, branch: Branch, function: Callable[[Branch], Any]) -> Any:
         with Session(self.engine) as session, session.begin():

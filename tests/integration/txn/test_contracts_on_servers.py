@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -56,9 +56,11 @@ class TestJournalOnMariadb(JournalContract):
 
 class TestBarrierOnPostgres(BarrierContract):
     @pytest.fixture(autouse=True)
-    def database(self, postgres_url: str) -> None:
+    def database(self, postgres_url: str) -> Iterator[None]:
         self.engine = create_engine(postgres_url)
         Barrier.create(self.engine)
+        yield
+        self.engine.dispose()
 
     def call(self, branch: Branch, function: Callable[[Branch], Any]) -> Any:
         with self.engine.begin() as connection:
@@ -88,9 +90,11 @@ class TestBarrierOnAsyncPostgres(BarrierContract):
 
 class TestBarrierOnMariadb(BarrierContract):
     @pytest.fixture(autouse=True)
-    def database(self, mariadb_url: str) -> None:
+    def database(self, mariadb_url: str) -> Iterator[None]:
         self.engine = create_engine(mariadb_url)
         Barrier.create(self.engine)
+        yield
+        self.engine.dispose()
 
     def call(self, branch: Branch, function: Callable[[Branch], Any]) -> Any:
         with self.engine.begin() as connection:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ def journal(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def stock(tmp_path: Path) -> Stock:
-    return Stock(f"sqlite:///{tmp_path}/stock.db")
+def stock(tmp_path: Path) -> Iterator[Stock]:
+    made = Stock(f"sqlite:///{tmp_path}/stock.db")
+    yield made
+    made.engine.dispose()
 
 
 def leave_behind(journal: str, stock: Stock, event: Event | None, key: str) -> str:

@@ -64,6 +64,13 @@ def database(name: str) -> Engine:
     return engine
 
 
+def close_databases() -> None:
+    """Close what the worlds have used; the next world makes databases anew."""
+    for name in ("journal", *Shop.names):
+        database(name).dispose()
+    database.cache_clear()
+
+
 def emptied(name: str) -> Engine:
     engine = database(name)
     with engine.begin() as connection:

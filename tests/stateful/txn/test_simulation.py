@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from backstay.txn import Outcome
-from stateful.txn.simulated import Shop, run
+from stateful.txn.simulated import Shop, close_databases, run
 
 SEEDS = int(os.environ.get("BACKSTAY_TXN_SEEDS", "160"))
 PER_TEST = 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _databases() -> Iterator[None]:
+    yield
+    close_databases()
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))

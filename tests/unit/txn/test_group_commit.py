@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,11 @@ from backstay.txn.journals.opening import blocking_database
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> BlockingDatabase:
+def database(tmp_path: Path) -> Iterator[BlockingDatabase]:
     made = blocking_database(f"sqlite:///{tmp_path}/journal.db")
     drive(made.write(lambda connection: connection.execute(text("CREATE TABLE t (n INTEGER PRIMARY KEY)"))))
-    return made
+    yield made
+    drive(made.close())
 
 
 def insert(connection: Connection, number: int) -> int:
