@@ -10,12 +10,25 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from backstay.errors import Misuse
+
 from .claims import Resource
 
-__all__ = ["LIMIT", "Document", "Documents", "Watch"]
+__all__ = ["LIMIT", "Document", "Documents", "Watch", "checked_text"]
 
 LIMIT = 65536
 """Bytes of UTF-8 that a document has at most."""
+
+
+def checked_text(resource: Resource, text: str) -> str:
+    """Return `text` if a document can have it; every store asks this before it writes.
+
+    Raises:
+        Misuse: it is longer than `LIMIT` bytes.
+    """
+    if len(text) * 4 > LIMIT and (size := len(text.encode())) > LIMIT:
+        raise Misuse(f"{resource}: a document has at most {LIMIT} bytes, got {size}; nothing was written")
+    return text
 
 
 class Document(NamedTuple):

@@ -15,6 +15,7 @@ from typing import TypeVar
 from backstay.clock import Clock, monotonic
 from backstay.locks import fork
 from backstay.locks.backend import Busy, Freed, Kept, Note, Renewal, Survey, Watcher
+from backstay.locks.backends.memory_documents import DocumentStore, MemoryDocuments
 from backstay.locks.claims import KINDS, Claim, Resource
 from backstay.locks.table import Table
 from backstay.runtime import Runtime, Signal
@@ -38,6 +39,7 @@ class MemoryStore:
     def __init__(self, clock: Clock = monotonic, first_fence: int | None = None) -> None:
         self._clock = clock
         self._fence = time.time_ns() // 1000 if first_fence is None else first_fence
+        self.documents = DocumentStore(clock)
         self._empty()
 
     def _empty(self) -> None:
@@ -71,6 +73,7 @@ class MemoryStore:
     def forked(self) -> None:
         """Start empty: the parent's holders and waiters are not in this process."""
         self._empty()
+        self.documents.forget_all()
 
     # -- with the mutex held
 
@@ -144,6 +147,7 @@ class MemoryBackend:
     def __init__(self, runtime: Runtime, store: MemoryStore, space: str) -> None:
         self._runtime, self._store, self._space = runtime, store, space
         self._run = store.run
+        self.documents = MemoryDocuments(runtime, store.documents, space)
 
     def attend(self, watcher: Watcher) -> None:
         """No session here: each grant has its own time."""
