@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Delete, Update, event, select
-from sqlalchemy.orm import Mapped, Mapper, Session, declared_attr, mapped_column, object_session
+from sqlalchemy.orm import Mapped, Mapper, Session, mapped_column, object_session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql.elements import BinaryExpression
 
@@ -50,11 +50,18 @@ class FencedRow:
     SQLAlchemy's `version_id_col`, of which a class can have one.
     """
 
+    __mapper_args__: Any
     fence: Mapped[int] = mapped_column(FenceNumber, nullable=False)
 
-    @declared_attr.directive
-    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805  SQLAlchemy calls it with the class
-        return {"version_id_col": cls.fence, "version_id_generator": False}
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        given: Any = cls.__dict__.get("__mapper_args__", {})
+        below_a_mapped_one = any(hasattr(base, "__mapper__") for base in cls.__mro__[1:])
+        if isinstance(given, dict) and not below_a_mapped_one:  # a hierarchy has one version column, its root's
+            cls.__mapper_args__ = {**given, **_MAPPER_ARGUMENTS}
+        super().__init_subclass__(**kwargs)
+
+
+_MAPPER_ARGUMENTS: Any = {"version_id_col": FencedRow.__dict__["fence"], "version_id_generator": False}
 
 
 def offered(session: Session | None, what: str) -> FencingToken:
@@ -73,10 +80,10 @@ def _configured(mapper: Mapper[Any], cls: type[FencedRow]) -> None:
     column: Any = mapper.version_id_col
     if column is None or not isinstance(column.type, FenceNumber) or mapper.version_id_generator is not False:
         raise Misuse(
-            f"{cls.__name__} is a FencedRow whose own __mapper_args__ hide the fence; "
-            "begin them with **FencedRow.__mapper_args__"
+            f"{cls.__name__} is a FencedRow whose own __mapper_args__ hide the fence; make them a plain dict without "
+            "a version_id_col"
         )
-    if not mapper.confirm_deleted_rows:
+    if not mapper.base_mapper.confirm_deleted_rows:
         raise Misuse(f"{cls.__name__} has confirm_deleted_rows=False: a refused delete would go unnoticed")
 
 
@@ -106,6 +113,13 @@ def _before_delete(mapper: Mapper[Any], connection: Connection, target: FencedRo
     token = offered(object_session(target), mapper.class_.__name__)
     watch(connection)
     set_committed_value(target, "fence", Offered.of(token))
+
+
+def _after_write(mapper: Mapper[Any], connection: Connection, target: FencedRow) -> None:
+    # A relationship with post_update writes the row once more, and compares it with what is committed now.
+    session = object_session(target)
+    if session is not None and OFFER in session.info:
+        set_committed_value(target, "fence", Offered.of(session.info[OFFER]))
 
 
 def watch(connection: Connection) -> None:
@@ -153,5 +167,7 @@ for _name, _listener in (
     ("before_insert", _before_insert),
     ("before_update", _before_update),
     ("before_delete", _before_delete),
+    ("after_insert", _after_write),
+    ("after_update", _after_write),
 ):
     event.listen(FencedRow, _name, _listener, propagate=True)

@@ -8,6 +8,7 @@ from typing import Any, overload
 from sqlalchemy import CursorResult, Delete, Insert, Result, Update, event, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from backstay.errors import Misuse
 from backstay.locks.guards.errors import StaleFence
@@ -130,6 +131,11 @@ def _matched(
     state: ORMExecuteState, statement: Update | Delete, mapper: Mapper[Any], token: FencingToken
 ) -> Result[Any]:
     fence: Any = mapper.class_.fence
+    if "fence" not in mapper.local_table.c:
+        raise Misuse(
+            f"the fence of {mapper.class_.__name__} is in a table of its base class, which this statement cannot "
+            "compare as it writes; change the objects and flush them"
+        )
     guarded: Any = statement.where(fence <= token.fence)
     if isinstance(guarded, Update):
         guarded = guarded.values(fence=token.fence)
@@ -149,4 +155,14 @@ def _matched(
     return result
 
 
+def _before_flush(session: Session, context: Any, instances: Any) -> None:
+    # A row that post_update empties before it is deleted is written before `before_delete` is told of it.
+    token: FencingToken | None = session.info.get(OFFER)
+    if token is not None:
+        for target in session.deleted:
+            if isinstance(target, FencedRow):
+                set_committed_value(target, "fence", Offered.of(token))
+
+
 event.listen(Session, "do_orm_execute", _execute)
+event.listen(Session, "before_flush", _before_flush)
