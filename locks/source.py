@@ -18,6 +18,16 @@ __all__ = ["ASYNCIO", "BLOCKING", "Source", "checked_source", "source"]
 BLOCKING = BlockingRuntime()
 ASYNCIO = AsyncioRuntime()
 
+_REDIS = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+
 
 class Source(Protocol):
     """A store that both makes of backends can be had for; making one opens no connection."""
@@ -61,6 +71,21 @@ def _redis(url: Url, space: str, answer_within: float | None) -> Source:
     return RedisSource.from_url(url, space, answer_within)
 
 
+_SQL = (
+    "sqlite", "sqlite+pysqlite", "sqlite+aiosqlite",
+    "postgresql", "postgresql+psycopg", "postgresql+psycopg_async", "postgresql+psycopg2", "postgresql+asyncpg",
+    "mysql", "mysql+pymysql", "mysql+aiomysql", "mysql+asyncmy",
+    "mariadb", "mariadb+pymysql", "mariadb+aiomysql", "mariadb+asyncmy",
+)  # fmt: skip
+
+
+def _sql(url: Url, space: str, answer_within: float | None) -> Source:
+    require("sqlalchemy", "sql")
+    from .backends.sql import SqlSource
+
+    return SqlSource(url.raw, space, answer_within)
+
+
 def source(target: str | object, space: str, answer_within: float | None) -> Source:
     """Return the store behind a URL or a client.
 
@@ -71,12 +96,16 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
     given: Any = target
     if isinstance(given, str):
         url = parse(given)
-        schemes = {"memory": _memory, "redis": _redis, "rediss": _redis, "unix": _redis}
+        schemes = {"memory": _memory, **dict.fromkeys(_REDIS, _redis), **dict.fromkeys(_SQL, _sql)}
         return choose(url, schemes, what="lock")(url, space, answer_within)
     if type(given).__module__.partition(".")[0] == "redis" or hasattr(given, "connection_pool"):
         from .backends.redis import RedisSource
 
         return RedisSource.from_client(given, space, answer_within)
+    if type(given).__module__.partition(".")[0] == "sqlalchemy":
+        from .backends.sql import SqlSource
+
+        return SqlSource(given, space, answer_within)
     raise Misuse(f"locks connect to a URL such as 'redis://localhost/0' or a Redis client, got {type(given).__name__}")
 
 

@@ -14,16 +14,13 @@ from typing import Any, Protocol
 from backstay.errors import BackstayError, OutcomeUnknown, Unavailable
 from backstay.locks.backend import ALIVE, TOMBSTONE, Busy, Freed, Kept, Letter, Renewal, Watcher
 from backstay.locks.claims import Claim, Resource
+from backstay.redis import Target, of_client, of_url
 from backstay.url import Url
 
 from .answers import Request, Wire
-from .async_mailbox import AsyncMailbox
-from .async_wire import AsyncWire
+from .connecting import Connector
 from .keys import keys_of, tombstone
-from .mailbox import BlockingMailbox
 from .scripts import RELEASE, RENEW, TAKE, WITHDRAW
-from .settings import Settings, of_client, of_url
-from .wire import BlockingWire
 
 __all__ = ["RedisBackend", "RedisSource", "milliseconds"]
 
@@ -139,32 +136,47 @@ def kept(answer: Any) -> Kept:
 
 
 class RedisSource:
-    """A Redis server that backends of both makes can be had for."""
+    """Redis servers that backends of both makes can be had for: a single one, or those of Sentinel or a Cluster."""
 
     kind = "redis"
 
-    def __init__(self, settings: Settings, space: str) -> None:
-        self._settings, self._space = settings, space
+    def __init__(self, target: Target, space: str) -> None:
+        self.target, self._space = target, space
+        self._connector = Connector(target, space)
 
     @classmethod
-    def from_url(cls, url: Url, space: str, answer_within: float | None) -> RedisSource:
-        """Read a URL."""
-        return cls(of_url(url, answer_within), space)
+    def from_url(
+        cls,
+        url: Url,
+        space: str,
+        answer_within: float | None,
+        *,
+        min_replicas: int | None = None,
+        eviction: str | None = None,
+    ) -> RedisSource:
+        """Read a URL; `min_replicas` and `eviction` go before what it says."""
+        return cls(of_url(url, answer_within).with_demands(min_replicas, eviction), space)
 
     @classmethod
-    def from_client(cls, client: object, space: str, answer_within: float | None) -> RedisSource:
+    def from_client(
+        cls,
+        client: object,
+        space: str,
+        answer_within: float | None,
+        *,
+        min_replicas: int | None = None,
+        eviction: str | None = None,
+    ) -> RedisSource:
         """Copy a client's connection settings."""
-        return cls(of_client(client, answer_within), space)
+        return cls(of_client(client, answer_within).with_demands(min_replicas, eviction), space)
 
     def blocking(self) -> RedisBackend:
         """Return a backend for threads."""
-        wire = BlockingWire(self._settings)
-        return self._backend(wire, BlockingMailbox(wire, self._space, self._settings.label))
+        return self._backend(*self._connector.blocking())
 
     def asynchronous(self) -> RedisBackend:
         """Return a backend for the running event loop."""
-        wire = AsyncWire(self._settings)
-        return self._backend(wire, AsyncMailbox(wire, self._space, self._settings.label))
+        return self._backend(*self._connector.asynchronous())
 
     def _backend(self, wire: Wire, mailbox: Mailbox) -> RedisBackend:
-        return RedisBackend(wire, mailbox, self._space, self._settings.label, self._settings.patience)
+        return RedisBackend(wire, mailbox, self._space, self.target.label, self.target.patience)

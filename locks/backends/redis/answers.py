@@ -1,22 +1,20 @@
-"""What the driver's errors mean: the one place where they become ours, and the port of a wire."""
+"""The port of a wire, what goes over it, and what a server's refusal means to a lock."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 
-from redis import exceptions
-
-from backstay.errors import BackstayError, Misuse, OutcomeUnknown, Unavailable
-from backstay.url import mask
+from backstay.errors import BackstayError, NotAcquired
+from backstay.redis import Precautions, Settings, not_reached, refused, unanswered
 
 from .scripts import Script
 
-__all__ = ["Request", "Wire", "not_reached", "refusal", "unanswered"]
+__all__ = ["Node", "Request", "Wire", "granted", "not_reached", "refusal", "replica_wait", "too_few", "unanswered"]
 
-_NOT_NOW = ("LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY ", "MOVED", "NOREPLICAS", "OOM")
-"""Answers of a server that did nothing and may do it later (R9)."""
-_CREDENTIALS = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+_SCRIPT = "a lock's script (do other programs write to keys that begin with 'backstay:'?)"
 
 
 class Request:
@@ -29,7 +27,11 @@ class Request:
 
 
 class Wire(Protocol):
-    """Exchanges with one Redis server, in either make."""
+    """Exchanges with Redis, in either make.
+
+    The address of a mailbox is an argument of its own, never part of a text: a wire to several servers puts the
+    channel at the right one in its place.
+    """
 
     async def call(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
@@ -40,6 +42,7 @@ class Wire(Protocol):
             Unavailable: it was not sent, or the server refused to run anything now.
             OutcomeUnknown: it was sent and not answered.
             Misuse: the server refused it for good.
+            NotAcquired: it granted a lock, and too few replicas confirmed that; the token has to be withdrawn.
         """
         ...
 
@@ -56,36 +59,46 @@ class Wire(Protocol):
         ...
 
 
-def not_reached(label: str, error: BaseException) -> Unavailable:
-    """Return the error for a request that never left."""
-    failure = Unavailable(f"{label} was not reached: {_text(error)}")
-    failure.__cause__ = error
-    return failure
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One server, as a wire sees it.
 
+    Args:
+        settings: how to reach it.
+        label: its name in errors.
+        patience: seconds for one exchange.
+        precautions: what it is asked before it is trusted.
+        min_replicas: how many replicas have to confirm each grant.
+        connect_within: seconds for opening a connection, where that is less than `patience`: where servers replace
+            each other, a frozen one should be noticed before the caller's time is over.
+    """
 
-def unanswered(label: str, error: BaseException) -> OutcomeUnknown:
-    """Return the error for a request that left and was not answered."""
-    failure = OutcomeUnknown(f"{label} did not answer: {_text(error)}")
-    failure.__cause__ = error
-    return failure
+    settings: Settings
+    label: str
+    patience: float
+    precautions: Precautions
+    min_replicas: int = 0
+    connect_within: float = inf
 
 
 def refusal(label: str, error: Exception) -> BackstayError:
     """Return what an error answer of the server means."""
-    text = str(error)
-    failure: BackstayError
-    if isinstance(error, (exceptions.BusyLoadingError, exceptions.ReadOnlyError)) or text.startswith(_NOT_NOW):
-        failure = Unavailable(f"{label} does not serve writes now: {_text(error)}")
-    elif isinstance(error, _CREDENTIALS):
-        failure = Misuse(f"{label} refused the credentials: {_text(error)}")
-    else:
-        failure = Misuse(
-            f"{label} refused a lock's script: {_text(error)}; "
-            "do other programs write to keys that begin with 'backstay:'?"
-        )
-    failure.__cause__ = error
-    return failure
+    return refused(label, error, _SCRIPT)
 
 
-def _text(error: BaseException) -> str:
-    return mask(str(error)) or type(error).__name__
+def granted(answer: Any) -> bool:
+    """Return whether the answer of a script that grants is a fence."""
+    return type(answer) is bytes and answer != b"withdrawn"
+
+
+def replica_wait(left: float) -> int:
+    """Return for how many ms replicas are waited for, where an answer has to be here in `left` seconds."""
+    return max(1, int(left * 900.0))  # 0 would wait for ever
+
+
+def too_few(label: str, confirmed: int, wanted: int) -> NotAcquired:
+    """Return the error for a grant that would not survive the loss of its server (R10)."""
+    return NotAcquired(
+        f"{label} granted the lock, but {confirmed} of {wanted} replicas confirmed it in time; it is given back. "
+        "Are the replicas up? min_replicas says how many have to"
+    )

@@ -121,6 +121,10 @@ class AsyncMailbox:
     async def close(self) -> None:
         """Unsubscribe for good; whoever waits looks again and is refused."""
         self._closed = True
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """Unsubscribe, and let whoever waits look again."""
         if self._reader is not None:
             self._reader.cancel()
 

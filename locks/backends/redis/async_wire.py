@@ -14,12 +14,13 @@ from typing import Any, Protocol, cast
 
 from redis import exceptions
 
-from .answers import Request, not_reached, refusal, unanswered
+from .answers import Node, Request, granted, not_reached, refusal, replica_wait, too_few, unanswered
 from .packing import pack
 from .scripts import Script
-from .settings import Settings
 
 __all__ = ["AsyncConnection", "AsyncWire"]
+
+CONFIRMING = 32  # takes at a time that wait for replicas, each on a connection of its own
 
 
 class AsyncConnection(Protocol):
@@ -80,10 +81,13 @@ class _Link:
 class AsyncWire:
     """The wire of one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._label = settings.label
-        self._patience = settings.patience
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._label = node.label
+        self._patience = node.patience
+        self._replicas = node.min_replicas
+        self._confirming: deque[_Link] = deque()
+        self._room = asyncio.Semaphore(CONFIRMING)
         self._loop = asyncio.get_running_loop()
         self._link: _Link | None = None
         self._linking = asyncio.Lock()
@@ -92,6 +96,8 @@ class AsyncWire:
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
     ) -> tuple[Any, bool]:
         """See `Wire.call`."""
+        if self._replicas and script.grants:
+            return await self._confirmed(script, keys, arguments, timeout)
         link = self._link
         if link is None or link.broken is not None:
             link = await self._linked(timeout)
@@ -122,11 +128,13 @@ class AsyncWire:
 
     async def connected(self, timeout: float) -> AsyncConnection:
         """Return a new connection of its own, for the mailbox."""
-        connection = cast("AsyncConnection", self._settings.asynchronous())
+        connection = cast("AsyncConnection", self._node.settings.asynchronous())
         try:
-            async with asyncio.timeout(min(timeout, self._patience)):
+            async with asyncio.timeout(min(timeout, self._patience, self._node.connect_within)):
                 await connection.connect()
+                await self._heed(connection)
         except (exceptions.AuthenticationError, exceptions.ResponseError) as error:
+            await connection.disconnect(nowait=True)
             raise refusal(self._label, error) from error
         except (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError, OSError) as error:
             await connection.disconnect(nowait=True)
@@ -143,9 +151,73 @@ class AsyncWire:
         if self._link is not None:
             self._link.stop()
             self._link = None
+        while self._confirming:
+            self._confirming.pop().stop()
+
+    def recover(self) -> None:
+        """Drop what is silent; the shared connection notices that by itself."""
+        while self._confirming:
+            self._confirming.pop().stop()
 
     def forked(self) -> None:
         """Nothing: the loop of this wire does not run in the child."""
+
+    async def _heed(self, connection: AsyncConnection) -> None:
+        precautions = self._node.precautions
+        questions = precautions.questions(self._label)
+        for question in questions:
+            await connection.send_packed_command(pack(question), check_health=False)
+        replies: list[Any] = []
+        for _ in questions:
+            try:
+                replies.append(await connection.read_response())
+            except exceptions.ResponseError as error:
+                replies.append(error)
+        if questions:
+            precautions.heed(self._label, replies)
+
+    async def _confirmed(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
+    ) -> tuple[Any, bool]:
+        """Run a script that grants, and wait for replicas: on a connection that nobody else waits on meanwhile."""
+        until = self._loop.time() + timeout
+        again, confirmed = False, 0
+        answer: Any = None
+        try:
+            async with asyncio.timeout_at(until), self._room:
+                while True:
+                    kept = bool(self._confirming)
+                    left = max(until - self._loop.time(), 0.001)
+                    link = self._confirming.pop() if kept else _Link(await self.connected(left))
+                    try:
+                        answer, confirmed = await self._exchange_and_wait(link, script, keys, arguments, until)
+                        self._confirming.append(link)
+                        break
+                    except exceptions.ConnectionError:
+                        link.stop()
+                        if not kept:
+                            raise
+                        again = True  # the server closed it while it was idle, or as it answered
+                        self.recover()
+                    except GeneratorExit:
+                        raise
+                    except BaseException:
+                        link.stop()
+                        raise
+        except (exceptions.ConnectionError, TimeoutError) as error:
+            raise unanswered(self._label, error) from error
+        if confirmed < self._replicas and granted(answer):
+            raise too_few(self._label, confirmed, self._replicas)
+        return answer, again
+
+    async def _exchange_and_wait(
+        self, link: _Link, script: Script, keys: Sequence[str], arguments: Sequence[str | int], until: float
+    ) -> tuple[Any, int]:
+        answer = await self._exchange(link, script, keys, arguments, until - self._loop.time())
+        if not granted(answer):
+            return answer, 0
+        left = max(until - self._loop.time(), 0.001)
+        return answer, await self._send(link, left, "WAIT", self._replicas, replica_wait(left))
 
     async def _linked(self, timeout: float) -> _Link:
         async with self._linking:
@@ -159,6 +231,10 @@ class AsyncWire:
         answer = await self._send(link, timeout, "EVALSHA", script.digest, len(keys), *keys, *arguments)
         if isinstance(answer, exceptions.NoScriptError):  # SCRIPT FLUSH, a restart, a failover (R9)
             answer = await self._send(link, timeout, "EVAL", script.text, len(keys), *keys, *arguments)
+        if isinstance(answer, (exceptions.ReadOnlyError, exceptions.MasterDownError)):
+            # It became a replica: the next connection, by name, may lead to the new master.
+            link.fail(exceptions.ConnectionError("the server became a replica"))
+            link.stop()
         if isinstance(answer, exceptions.ResponseError):
             raise refusal(self._label, answer) from answer
         return answer

@@ -179,6 +179,10 @@ class BlockingMailbox:
     async def close(self) -> None:
         """Unsubscribe for good; whoever waits looks again and is refused."""
         self._closed = True
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """Unsubscribe, and let whoever waits look again."""
         connection = self._connection
         if connection is not None:
             self._cut_off(connection)

@@ -20,6 +20,11 @@ class Script:
     text: str
     digest: str
 
+    @property
+    def grants(self) -> bool:
+        """Whether a lock may be the caller's by its answer, a fence."""
+        return self.name.startswith("take")
+
 
 def load(name: str) -> Script:
     """Read a script and the files that it includes."""

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from redis import exceptions
 
-from .answers import Request, not_reached, refusal, unanswered
+from backstay.clock import monotonic
+
+from .answers import Node, Request, granted, not_reached, refusal, replica_wait, too_few, unanswered
 from .packing import pack
 from .scripts import Script
-from .settings import Settings
 
 __all__ = ["BlockingWire", "Connection"]
-
 
 IDLE = 64  # connections that are kept for later; beyond that they are closed after use
 
@@ -45,10 +45,11 @@ class BlockingWire:
     once more on a new one, which is safe since every script knows its token.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._label = settings.label
-        self._patience = settings.patience
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._label = node.label
+        self._patience = node.patience
+        self._replicas = node.min_replicas
         self._idle: deque[Held] = deque()  # append and pop are atomic
         self._keep = IDLE
 
@@ -105,17 +106,43 @@ class BlockingWire:
         """Drop the parent's connections; redis-py does not shut down a socket of another process."""
         self._idle = deque()
 
+    def recover(self) -> None:
+        """Drop the idle connections: the server did not answer on one of them."""
+        self._drop_idle()
+
     # -- one connection
 
     def _connected(self, timeout: float) -> Held:
-        connection = cast("Connection", self._settings.blocking(min(timeout, self._patience)))
+        answer_within = min(timeout, self._patience)
+        within = min(answer_within, self._node.connect_within)
+        connection = cast("Connection", self._node.settings.blocking(answer_within, within))
         try:
             connection.connect()
+            self._heed(connection, within)
         except (exceptions.AuthenticationError, exceptions.ResponseError) as error:
+            connection.disconnect()
             raise refusal(self._label, error) from error
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            connection.disconnect()
             raise not_reached(self._label, error) from error
+        except BaseException:
+            connection.disconnect()
+            raise
         return Held(connection, timeout >= self._patience)
+
+    def _heed(self, connection: Connection, timeout: float) -> None:
+        precautions = self._node.precautions
+        questions = precautions.questions(self._label)
+        for question in questions:
+            connection.send_packed_command(pack(question), False)
+        if questions:
+            precautions.heed(self._label, [self._reply(connection, timeout) for _ in questions])
+
+    def _reply(self, connection: Connection, timeout: float) -> Any:
+        try:
+            return connection.read_response(timeout=timeout)
+        except exceptions.ResponseError as error:
+            return error
 
     def _exchange(
         self,
@@ -127,6 +154,8 @@ class BlockingWire:
     ) -> Any:
         """Send, read the whole answer, put the connection back. An interruption at any line drops it instead."""
         connection, patient = held
+        replicas = self._replicas if self._replicas and script.grants else 0
+        confirmed, sent = 0, monotonic() if replicas else 0.0
         try:
             connection.send_packed_command(pack(("EVALSHA", script.digest, len(keys), *keys, *arguments)), False)
             try:
@@ -137,11 +166,20 @@ class BlockingWire:
             except exceptions.NoScriptError:  # SCRIPT FLUSH, a restart, a failover (R9)
                 connection.send_packed_command(pack(("EVAL", script.text, len(keys), *keys, *arguments)), False)
                 answer = connection.read_response(timeout=timeout)
+            if replicas and granted(answer):
+                left = max(timeout - (monotonic() - sent), 0.001)
+                # Replicas confirm what this connection wrote, so it has to be asked on this one (R10).
+                connection.send_packed_command(pack(("WAIT", replicas, replica_wait(left))), False)
+                confirmed = connection.read_response(timeout=left)
         except exceptions.ConnectionError as error:
             connection.disconnect()
             if isinstance(error, (exceptions.BusyLoadingError, exceptions.AuthenticationError)):
                 raise refusal(self._label, error) from error
             raise
+        except (exceptions.ReadOnlyError, exceptions.MasterDownError) as error:
+            connection.disconnect()
+            self._drop_idle()  # it became a replica: the next connection, by name, may lead to the new master
+            raise refusal(self._label, error) from error
         except exceptions.ResponseError as error:
             self._put_back(held)
             raise refusal(self._label, error) from error
@@ -149,6 +187,8 @@ class BlockingWire:
             connection.disconnect()
             raise
         self._put_back(held)
+        if confirmed < replicas and granted(answer):
+            raise too_few(self._label, confirmed, replicas)
         return answer
 
     def _pipeline(self, held: Held, requests: Sequence[Request], timeout: float) -> list[Any]:
@@ -171,13 +211,7 @@ class BlockingWire:
             connection.send_packed_command(
                 pack(("EVALSHA", request.script.digest, len(request.keys), *request.keys, *request.arguments)), False
             )
-        answers: list[Any] = []
-        for _ in requests:
-            try:
-                answers.append(connection.read_response(timeout=timeout))
-            except exceptions.ResponseError as error:
-                answers.append(error)
-        return answers
+        return [self._reply(connection, timeout) for _ in requests]
 
     def _put_back(self, held: Held) -> None:
         if len(self._idle) < self._keep:
