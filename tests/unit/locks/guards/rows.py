@@ -240,11 +240,12 @@ class SqlGuards:
     def test_written_without_a_lease_is_refused_and_sends_nothing(self, engine: Engine) -> None:
         before = self.rows(engine)
         with Session(engine) as session, written(engine) as statements:
-            for write in (
+            writes: tuple[Callable[[], object], ...] = (
                 lambda: session.add(Order(id=9, state="new")),
                 lambda: setattr(session.get_one(Order, 1), "state", "x"),
                 lambda: session.delete(session.get_one(Order, 1)),
-            ):
+            )
+            for write in writes:
                 write()
                 with pytest.raises(Unfenced, match="with fenced"):
                     session.commit()
@@ -266,10 +267,10 @@ class SqlGuards:
         before = self.rows(engine)
         with Session(engine) as session, written(engine) as statements, fenced(session, token(12)):
             with pytest.raises(KeyError, match="fence"):
-                session.bulk_update_mappings(Order, [{"id": 1, "state": "x"}])  # type: ignore[arg-type]
+                session.bulk_update_mappings(Order, [{"id": 1, "state": "x"}])
             session.rollback()
             with pytest.raises(Unfenced):
-                session.bulk_update_mappings(Order, [{"id": 1, "state": "x", "fence": 99}])  # type: ignore[arg-type]
+                session.bulk_update_mappings(Order, [{"id": 1, "state": "x", "fence": 99}])
             session.rollback()
             order = session.get_one(Order, 1)
             order.state = "x"
@@ -348,7 +349,8 @@ class SqlGuards:
             session.execute(delete(Order))
         assert len(self.rows(engine)) == 3
         with Session(engine) as session, fenced(session, token(12)):
-            assert session.query(Order).filter(Order.id != 3).delete() == 2
+            query: Any = session.query(Order)
+            assert query.filter(Order.id != 3).delete() == 2
             session.commit()
         assert self.rows(engine) == [(3, "new", 10)]
 
