@@ -1,8 +1,5 @@
--- The server's time in microseconds, and the next fence of the resource.
-local function clock()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
+--@ clock.lua
+-- The next fence of the resource.
 local function draw(now)
   -- Never below the time: a counter lost with its data set, or with the last writes of a dead master,
   -- goes on above every number that was given out (F2, F3). Both stay below 2^53 until the year 2255.

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
-__all__ = ["RELEASE", "RENEW", "TAKE", "WITHDRAW", "Script", "load"]
+__all__ = ["DELETE", "INSPECT", "INSPECT_SHARED", "LESSEN", "READ", "RELEASE", "RELEASE_SHARED", "RENEW",
+           "RENEW_SHARED", "RESIZE", "SCAN", "TAKE", "TAKE_SHARED", "UNWATCH", "WATCH", "WITHDRAW", "WITHDRAW_SHARED",
+           "WRITE", "Script", "load"]  # fmt: skip
 
 _INCLUDE = re.compile(r"^--@ (\w+\.lua)\n", re.MULTILINE)
 
@@ -31,9 +33,10 @@ def load(name: str) -> Script:
     folder = resources.files("backstay.locks.backends.redis")
 
     def read(file: str) -> str:
-        return folder.joinpath(file).read_text(encoding="utf-8")
+        text = folder.joinpath(file).read_text(encoding="utf-8")
+        return _INCLUDE.sub(lambda line: read(line.group(1)), text)
 
-    text = _INCLUDE.sub(lambda line: read(line.group(1)), read(f"{name}.lua"))
+    text = read(f"{name}.lua")
     # Comments are for readers of the files; a server that lost its cache need not be sent them.
     text = "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("--"))
     # SHA-1 is the name that Redis gives to scripts, not a protection.
@@ -41,3 +44,9 @@ def load(name: str) -> Script:
 
 
 TAKE, RELEASE, RENEW, WITHDRAW = load("take"), load("release"), load("renew"), load("withdraw")
+TAKE_SHARED, RELEASE_SHARED = load("take_shared"), load("release_shared")
+RENEW_SHARED, WITHDRAW_SHARED = load("renew_shared"), load("withdraw_shared")
+LESSEN, RESIZE = load("lessen"), load("resize")
+INSPECT, INSPECT_SHARED, SCAN = load("inspect"), load("inspect_shared"), load("scan")
+READ, WRITE, DELETE = load("document_read"), load("document_write"), load("document_delete")
+WATCH, UNWATCH = load("document_watch"), load("document_unwatch")

@@ -21,8 +21,8 @@ from backstay.locks.backend import Busy, Renewal
 from backstay.locks.backends.redis import RedisBackend, RedisSource
 from backstay.locks.claims import MUTEX, Resource
 from backstay.url import parse
+from stateful.locks.beside import DirectWire
 from stateful.locks.lua_redis import LuaRedis
-from stateful.locks.test_memory_beside_lua import DirectWire
 
 
 @pytest.fixture

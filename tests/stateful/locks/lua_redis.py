@@ -7,6 +7,7 @@ real ones. `test_scripts_against_redis.py` in the integration tests compares its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -34,6 +35,10 @@ def _compiled(text: str) -> Callable[[Any, Any], Any]:
     return compiled
 
 
+class SortedSet(dict[str, float]):
+    """Members and their scores."""
+
+
 class LuaRedis:
     """Keys with expiry, and the commands that the scripts use; `now` gives seconds."""
 
@@ -41,7 +46,7 @@ class LuaRedis:
         self._now, self._announce = now, publish
         self.data: dict[str, Any] = {}
         self.ends: dict[str, int] = {}  # ms
-        self.grants: list[tuple[str, int]] = []  # what was ever written to an owner key
+        self.grants: list[tuple[str, int]] = []  # what was ever written to an owner key or a hash of holders
 
     def run(self, text: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         """Run a script in one step and return what a client would read."""
@@ -103,18 +108,45 @@ class LuaRedis:
         self.ends[key] = int(self._now() * 1000) + ceil(float(ms))
         return 1
 
+    def _pexpireat(self, key: str, ms: Any) -> int:
+        if self.live(key) is None:
+            return 0
+        self.ends[key] = int(ms)
+        return 1
+
     def _pttl(self, key: str) -> int:
         if self.live(key) is None:
             return -2
         return self.ends[key] - int(self._now() * 1000) if key in self.ends else -1
 
+    def _made(self, key: str, empty: Any) -> Any:
+        value = self.live(key)
+        if value is None:
+            value = self.data[key] = empty
+        assert type(value) is type(empty), f"WRONGTYPE of {key}"
+        return value
+
     def _hset(self, key: str, field: str, value: str) -> int:
-        table = self.live(key)
-        if table is None:
-            table = self.data[key] = {}
+        table = self._made(key, {})
         new = field not in table
         table[field] = str(value)
+        if key.endswith(":holders") and not field.startswith("="):
+            grant = (field, int(table[field].partition("|")[0]))
+            if grant not in self.grants:  # it may go on with less
+                self.grants.append(grant)
         return int(new)
+
+    def _hincrby(self, key: str, field: str, by: Any) -> int:
+        table = self._made(key, {})
+        table[field] = str(int(table.get(field, 0)) + int(by))
+        return int(table[field])
+
+    def _hmget(self, key: str, *fields: str) -> Any:
+        table = self.live(key) or {}
+        return _table([table.get(field, False) for field in fields])
+
+    def _hgetall(self, key: str) -> Any:
+        return _table([part for pair in (self.live(key) or {}).items() for part in pair])
 
     def _hget(self, key: str, field: str) -> Any:
         return (self.live(key) or {}).get(field, False)
@@ -154,8 +186,55 @@ class LuaRedis:
     def _llen(self, key: str) -> int:
         return len(self.live(key) or [])
 
+    def _lrange(self, key: str, start: Any, stop: Any) -> Any:
+        last = int(stop)
+        return _table((self.live(key) or [])[int(start) : None if last == -1 else last + 1])
+
+    def _zadd(self, key: str, score: Any, member: str) -> int:
+        ordered = self._made(key, SortedSet())
+        new = member not in ordered
+        ordered[member] = float(score)
+        return int(new)
+
+    def _zrem(self, key: str, member: str) -> int:
+        ordered = self.live(key) or {}
+        found = ordered.pop(member, None) is not None
+        if not ordered:
+            self._del(key)
+        return int(found)
+
+    def _zscore(self, key: str, member: str) -> Any:
+        score = (self.live(key) or {}).get(member)
+        return False if score is None else f"{score:.17g}"
+
+    def _ordered(self, key: str) -> list[tuple[str, float]]:
+        return sorted((self.live(key) or {}).items(), key=lambda each: (each[1], each[0]))
+
+    def _zrange(self, key: str, start: Any, stop: Any, scores: str = "") -> Any:
+        last = int(stop)
+        return _scored(self._ordered(key)[int(start) : None if last == -1 else last + 1], scores)
+
+    def _zrevrange(self, key: str, start: Any, stop: Any, scores: str) -> Any:
+        return _scored(self._ordered(key)[::-1][int(start) : int(stop) + 1], scores)
+
+    def _zrangebyscore(self, key: str, low: str, high: Any) -> Any:
+        assert low == "-inf"
+        return _scored([each for each in self._ordered(key) if each[1] <= float(high)], "")
+
+    def _scan(self, cursor: str, match: str, pattern: str, count: str, at_most: str) -> Any:
+        assert (match, count) == ("MATCH", "COUNT")
+        keys, begin = sorted(self.living()), int(cursor)
+        end = begin + int(at_most)
+        found = [key for key in keys[begin:end] if fnmatchcase(key, pattern.replace("[", "[[]"))]
+        return _table([str(end) if end < len(keys) else "0", _table(found)])
+
     def _publish(self, channel: str, message: str) -> int:
         return self._announce(channel, message)
+
+
+def _scored(members: list[tuple[str, float]], scores: str) -> Any:
+    assert scores in ("", "WITHSCORES")
+    return _table([part for name, score in members for part in ((name, f"{score:.17g}") if scores else (name,))])
 
 
 def _reply(answer: Any) -> Any:

@@ -2,141 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 from hypothesis import settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from backstay.blocking import BlockingRuntime, drive
-from backstay.locks.backend import Busy, Note, Renewal
-from backstay.locks.backends.memory import MemoryBackend, MemoryStore
-from backstay.locks.backends.redis import RedisBackend
-from backstay.locks.backends.redis.answers import Request
-from backstay.locks.backends.redis.mailbox import note_of
-from backstay.locks.backends.redis.scripts import Script
-from backstay.locks.claims import MUTEX, Resource
-from stateful.locks.lua_redis import LuaRedis
+from backstay.locks.claims import MUTEX, READ, WRITE, Claim, Resource, permits, stripes, whole
+from stateful.locks.beside import Pair
 
-NAME = Resource("b{c}")  # one lock: a token is used for one acquisition, so it never meets two
-TOKENS = st.sampled_from([f"host-1-{'0' * 32}-{n}" for n in range(5)])
+TOKENS = [f"host-1-{'0' * 32}-{number}" for number in range(7)]  # each for one acquisition, so for one claim
+TOKEN = st.sampled_from(TOKENS)
 # Ends of leases fall between the steps of the clock, so that a millisecond of rounding decides nothing.
-TTLS = st.sampled_from([0.005, 0.095, 0.995, 7.005])
-STEPS = st.sampled_from([0.01, 0.1, 1.0, 4.0, 61.0])
-
-
-class DirectWire:
-    """A wire with nothing in between."""
-
-    def __init__(self, redis: LuaRedis) -> None:
-        self._redis = redis
-
-    async def call(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
-    ) -> tuple[Any, bool]:
-        return self._redis.run(script.text, keys, arguments), False
-
-    async def call_all(self, requests: Sequence[Request], timeout: float) -> list[Any]:
-        return [self._redis.run(each.script.text, each.keys, each.arguments) for each in requests]
-
-
-class Box:
-    """A letter of the memory store that only notes what it is given."""
-
-    def __init__(self, token: str, into: list[tuple[str, Note]]) -> None:
-        self._token, self._into = token, into
-
-    def deliver(self, note: Note) -> None:
-        self._into.append((self._token, note))
+TTL = st.sampled_from([0.005, 0.095, 0.995, 7.005])
+STEP = st.sampled_from([0.01, 0.1, 1.0, 4.0, 61.0])
 
 
 class Beside(RuleBasedStateMachine):
+    """One resource of a kind, claimed in the ways that its recipe has."""
+
+    kind: ClassVar[str]
+    claims: ClassVar[list[Claim]]
+
     def __init__(self) -> None:
         super().__init__()
-        self.now = 1000.0
-        self.listening: set[str] = set()
-        self.fences: dict[int, int] = {}  # memory's -> Lua's
-        self.notes: tuple[list[tuple[str, Note]], list[tuple[str, Note]]] = ([], [])
-        self.store = MemoryStore(lambda: self.now, first_fence=0)
-        self.memory = MemoryBackend(BlockingRuntime(), self.store, "s")
-        self.redis = LuaRedis(lambda: self.now, self._publish)
-        self.lua = RedisBackend(DirectWire(self.redis), None, "s", "lua", 1.0)  # type: ignore[arg-type]  # no mailbox
+        self.pair = Pair()
+        self.resource = Resource("b{c}%7D\n", self.kind)
+        self.claim: dict[str, Claim] = {}
 
-    def _publish(self, channel: str, message: str) -> int:
-        found = note_of([b"message", channel.encode(), message.encode()])
-        assert found is not None
-        if found[0] not in self.listening:
-            return 0
-        self.notes[1].append(found)
-        return 1
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        self.claim = {token: data.draw(st.sampled_from(self.claims)) for token in TOKENS}
+        for token in TOKENS[:5]:
+            self.pair.listen(token)
 
-    def _same_fence(self, memory: int, lua: int) -> None:
-        assert self.fences.setdefault(memory, lua) == lua
-
-    @initialize()
-    def begin(self) -> None:
-        self.listening.clear()
-
-    @rule(token=TOKENS)
+    @rule(token=TOKEN)
     def listen(self, token: str) -> None:
-        self.listening.add(token)
-        self.store.letters[token] = Box(token, self.notes[0])  # type: ignore[assignment]
+        self.pair.listen(token)
 
-    @rule(token=TOKENS)
+    @rule(token=TOKEN)
     def die(self, token: str) -> None:
-        self.listening.discard(token)
-        self.store.letters.pop(token, None)
+        self.pair.die(token)
 
-    @rule(seconds=STEPS)
+    @rule(seconds=STEP)
     def pass_time(self, seconds: float) -> None:
-        self.now = round(self.now + seconds, 3)
+        self.pair.pass_time(seconds)
 
-    @rule(token=TOKENS, ttl=TTLS, queue=st.booleans())
+    @rule(token=TOKEN, ttl=TTL, queue=st.booleans())
     def take(self, token: str, ttl: float, queue: bool) -> None:
-        ours = drive(self.memory.take(NAME, token, MUTEX, ttl, token if queue else "", 1.0))
-        theirs = drive(self.lua.take(NAME, token, MUTEX, ttl, token if queue else "", 1.0))
-        if isinstance(ours, Busy):
-            assert isinstance(theirs, Busy), (ours, theirs)
-            assert (ours.waiters, ours.owner) == (theirs.waiters, theirs.owner)
-            if ours.left is not None:
-                assert theirs.left is not None
-                assert abs(ours.left - theirs.left) < 0.005
-        else:
-            assert isinstance(theirs, int), (ours, theirs)
-            self._same_fence(ours, theirs)
-        self._same_notes()
+        self.pair.take(self.resource, token, self.claim[token], ttl, queue)
 
-    @rule(token=TOKENS, pick=st.integers(0, 50))
-    def release(self, token: str, pick: int) -> None:
-        memory, lua = self._fence(pick)
-        assert drive(self.memory.release(NAME, token, memory, 1.0)) is drive(self.lua.release(NAME, token, lua, 1.0))
-        self._same_notes()
+    @rule(ttl=TTL)
+    def everybody_asks(self, ttl: float) -> None:
+        for token in TOKENS:
+            self.pair.take(self.resource, token, self.claim[token], ttl, True)
 
-    @rule(token=TOKENS, ttl=TTLS, pick=st.integers(0, 50))
-    def renew(self, token: str, ttl: float, pick: int) -> None:
-        memory, lua = self._fence(pick)
-        ours = drive(self.memory.renew([Renewal(NAME, token, memory, ttl)], 1.0))
-        assert ours == drive(self.lua.renew([Renewal(NAME, token, lua, ttl)], 1.0))
+    @rule(token=TOKEN)
+    def release(self, token: str) -> None:
+        self.pair.release(self.resource, token, self.pair.fence_of(token))
 
-    @rule(token=TOKENS, in_flight=st.booleans())
+    @rule(token=TOKEN, other=TOKEN)
+    def release_with_the_fence_of_another(self, token: str, other: str) -> None:
+        self.pair.release(self.resource, token, self.pair.fence_of(other))
+
+    @rule(token=TOKEN, ttl=TTL)
+    def renew(self, token: str, ttl: float) -> None:
+        self.pair.renew(self.resource, token, self.pair.fence_of(token), ttl)
+
+    @rule(token=TOKEN, in_flight=st.booleans())
     def withdraw(self, token: str, in_flight: bool) -> None:
-        drive(self.memory.withdraw(NAME, token, in_flight, 1.0))
-        drive(self.lua.withdraw(NAME, token, in_flight, 1.0))
-        self._same_notes()
+        self.pair.withdraw(self.resource, token, in_flight)
 
-    def _fence(self, pick: int) -> tuple[int, int]:
-        latest = sorted(self.fences.items())[-3:] or [(0, 0)]
-        return latest[pick % len(latest)]
-
-    def _same_notes(self) -> None:
-        ours, theirs = self.notes
-        assert [token for token, _ in ours] == [token for token, _ in theirs]
-        for (_, mine), (_, other) in zip(ours, theirs, strict=True):
-            self._same_fence(mine.fence, other.fence)
-            assert abs(mine.server_time - other.server_time) < 0.001
-        ours.clear()
-        theirs.clear()
+    @invariant()
+    def same_survey(self) -> None:
+        self.pair.same_survey(self.resource)
 
 
-TestMemoryBesideLua = Beside.TestCase
-TestMemoryBesideLua.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+class Mutex(Beside):
+    kind = "lock"
+    claims: ClassVar = [MUTEX]
+
+
+class Shared(Beside):
+    less: ClassVar[Claim]
+
+    @rule(token=TOKEN)
+    def lessen(self, token: str) -> None:
+        if self.claim[token] not in (READ, self.less):
+            self.pair.lessen(self.resource, token, self.pair.fence_of(token), self.less)
+
+
+class ReadWrite(Shared):
+    kind = "read-write lock"
+    claims: ClassVar = [READ, READ, WRITE]
+    less = READ
+
+
+class Semaphore(Shared):
+    kind = "semaphore"
+    claims: ClassVar = [permits(1, 4), permits(2, 4), permits(3, 4), permits(1, 0), permits(2, 5)]
+    less = permits(1, 4)
+
+    @rule(size=st.integers(1, 6))
+    def resize(self, size: int) -> None:
+        self.pair.resize(self.resource, size, drain=False)
+
+
+class Segmented(Shared):
+    kind = "segmented lock"
+    claims: ClassVar = [
+        stripes([0], 4),
+        stripes([0, 1], 4),
+        stripes([2, 1], 4),
+        stripes([3], 4),
+        whole(4),
+        stripes([7], 8),
+    ]
+    less = stripes([1], 4)
+
+    @rule(token=TOKEN)
+    def lessen(self, token: str) -> None:
+        if self.claim[token] == stripes([2, 1], 4):  # the one that has it to give
+            super().lessen(token)
+
+    @rule(size=st.sampled_from([4, 8]), drain=st.booleans())
+    def resize(self, size: int, drain: bool) -> None:
+        self.pair.resize(self.resource, size, drain)
+
+
+for machine in (Mutex, ReadWrite, Semaphore, Segmented):
+    machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+TestMutex, TestReadWriteLock = Mutex.TestCase, ReadWrite.TestCase
+TestSemaphore, TestSegmentedLock = Semaphore.TestCase, Segmented.TestCase

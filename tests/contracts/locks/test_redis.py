@@ -1,0 +1,20 @@
+"""The contracts of locks and documents on a real Redis, on both faces."""
+
+from __future__ import annotations
+
+import pytest
+
+from backstay.locks import AsyncLocks, Locks
+from backstay.testing.locks_documents import DocumentsContract
+
+
+class TestDocuments(DocumentsContract):
+    @pytest.fixture(autouse=True)
+    def _store(self, redis_url: str) -> None:
+        self.url = redis_url
+
+    def connect(self) -> Locks:
+        return Locks.connect(self.url, namespace="contract")
+
+    def connect_async(self) -> AsyncLocks:
+        return AsyncLocks.connect(self.url, namespace="contract")
