@@ -21,7 +21,16 @@ class _Closable(Protocol):
     async def aclose(self) -> None: ...
 
 
-_SCHEMES = {"memory": "memory", "redis": "redis", "rediss": "redis", "unix": "redis"}
+_SCHEMES = {
+    "memory": "memory",
+    "redis": "redis",
+    "rediss": "redis",
+    "unix": "redis",
+    "redis+sentinel": "redis",
+    "rediss+sentinel": "redis",
+    "redis+cluster": "redis",
+    "rediss+cluster": "redis",
+}
 _NAME = re.compile(r"[^\s{}:]{1,100}")
 
 _guard = Guard()

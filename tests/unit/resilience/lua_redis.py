@@ -13,7 +13,8 @@ from typing import Any
 import hiredis
 from lupa import lua51
 
-from backstay.resilience.rate_limiting.backends.redis import RedisBuckets, Settings, Store
+from backstay.redis import target
+from backstay.resilience.rate_limiting.backends.redis import RedisBuckets, Store
 from backstay.resilience.rate_limiting.rate import Rate
 
 Entry = tuple[bytes, float]
@@ -95,7 +96,7 @@ class LuaStore(Store):
     def __init__(self, server: LuaRedis, our_us: Callable[[], int] | None = None) -> None:
         self.server = server
         clock = our_us or (lambda: server.now_us)
-        super().__init__(Settings(), budget=0.05, clock=lambda: clock() / 1_000_000)
+        super().__init__(target("redis://localhost"), budget=0.05, clock=lambda: clock() / 1_000_000)
 
     def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float) -> list[int]:
         whole = False

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from backstay.errors import MissingExtra, Misuse
+from backstay.redis import target
 from backstay.resilience import Rate, RateLimiter
-from backstay.resilience.rate_limiting.backends.redis import RedisBuckets, Settings, Store
+from backstay.resilience.rate_limiting.backends.redis import RedisBuckets, Store
 from backstay.resilience.rate_limiting.grammar import units
 
 
@@ -141,7 +142,7 @@ def test_a_share_keeps_the_rate_in_proportion() -> None:
 
 
 def test_a_burst_that_redis_cannot_count_exactly_is_refused_at_configuration() -> None:
-    store = Store(Settings(), budget=0.05)
+    store = Store(target("redis://localhost"), budget=0.05)
     with pytest.raises(Misuse, match="71 years"):
         RedisBuckets(store, Rate.of("1/year;burst=100"), namespace="t", name="t")
     assert RedisBuckets(store, Rate.of("1/year;burst=50"), namespace="t", name="t").scale.token > 0

@@ -1,9 +1,8 @@
-"""Token buckets on one Redis server, shared by any number of processes."""
+"""Token buckets on Redis, shared by any number of processes: one server, those of Sentinel, or a Cluster."""
 
 from __future__ import annotations
 
 from .buckets import AsyncRedisBuckets, RedisBuckets
-from .settings import Settings
 from .store import Store
 
-__all__ = ["AsyncRedisBuckets", "RedisBuckets", "Settings", "Store"]
+__all__ = ["AsyncRedisBuckets", "RedisBuckets", "Store"]

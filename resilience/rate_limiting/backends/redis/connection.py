@@ -12,10 +12,10 @@ from typing import Any
 import hiredis
 
 from backstay.clock import Clock
+from backstay.redis import Settings
 
 from ...backend import StoreFailed
-from .settings import Settings
-from .wire import greeting, learn
+from .wire import credentials, greeting, learn
 
 __all__ = ["Connection", "Pool"]
 
@@ -36,7 +36,7 @@ class Connection:
         self._reader = hiredis.Reader()
         self._socket = _open(settings, deadline, clock)
         try:
-            commands, count = greeting(settings, settings.credentials())
+            commands, count = greeting(settings, credentials(settings))
             self._socket.settimeout(_left(deadline, clock))
             self._socket.sendall(commands)
             self.server_us = learn([self._read(deadline) for _ in range(count)])

@@ -17,10 +17,10 @@ from typing import Any
 import hiredis
 
 from backstay.clock import Clock, monotonic
+from backstay.redis import Settings
 
 from ...backend import StoreFailed
-from .settings import Settings
-from .wire import greeting, learn
+from .wire import credentials, greeting, learn
 
 __all__ = ["Lane", "Request"]
 
@@ -151,8 +151,10 @@ class Lane:
         settings = self._settings
         try:
             # A provider asks somebody for credentials: not on the loop.
-            find = settings.credentials
-            self._credentials = find() if settings.provider is None else await self.loop.run_in_executor(None, find)
+            if settings.provider is None:
+                self._credentials = credentials(settings)
+            else:
+                self._credentials = await self.loop.run_in_executor(None, credentials, settings)
             if settings.path:
                 await self.loop.create_unix_connection(lambda: _Link(self), settings.path)
             else:

@@ -6,12 +6,12 @@ import hashlib
 from importlib import resources
 from typing import Any
 
+from backstay.redis import Settings
 from backstay.url import mask
 
 from ...backend import StoreFailed
-from .settings import Settings
 
-__all__ = ["SCRIPT", "SHA", "bulk", "command", "greeting", "learn", "pack", "raised"]
+__all__ = ["ASKING", "SCRIPT", "SHA", "bulk", "command", "credentials", "greeting", "key_of", "learn", "pack", "raised"]
 
 SCRIPT = resources.files(__name__.rpartition(".")[0]).joinpath("token_bucket.lua").read_bytes()
 SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()  # the name that Redis gives it
@@ -25,6 +25,27 @@ def bulk(text: bytes) -> bytes:
 def pack(*arguments: bytes) -> bytes:
     """Return one command in the Redis protocol."""
     return b"*%d\r\n" % len(arguments) + b"".join(map(bulk, arguments))
+
+
+ASKING = pack(b"ASKING")
+
+
+def key_of(body: bytes) -> str:
+    """Return the key that the body of a call begins with."""
+    length, _, rest = body[1:].partition(b"\r\n")
+    return rest[: int(length)].decode()
+
+
+def credentials(settings: Settings) -> tuple[str, ...]:
+    """Return what AUTH takes, or nothing.
+
+    Raises:
+        StoreFailed: the credential provider raised.
+    """
+    try:
+        return settings.credentials()
+    except Exception as error:
+        raise StoreFailed("refused", f"the credential provider raised {type(error).__name__}") from error
 
 
 def greeting(settings: Settings, credentials: tuple[str, ...]) -> tuple[bytes, int]:
