@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from backstay.blocking import drive
 
 from . import ending, fork
-from .guard import guarded
 from .keepers import announce_keeper, drop_closed, keeper, keeper_of
-from .lock import AsyncMutex, Mutex
-from .options import Duration, checked_name, terms
+from .lock import AsyncMutex, Mutex, Reach
+from .options import Duration
 from .owners import this_process
 from .protocol import LeaseProtocol
+from .read_write import AsyncReadWrite, ReadWrite
+from .recipes import Faces, Recipes
+from .reentrant import AsyncReentrantMutex, Holds, ReentrantMutex
+from .semaphore import AsyncSemaphore, Semaphore
 from .source import ASYNCIO, BLOCKING, Source, checked_source
 from .telemetry import Meters
 
@@ -26,11 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncLocks", "Locks"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class Locks:
+class Locks(Recipes[Mutex, ReadWrite, Semaphore]):
     """Distributed locks for threads.
 
         locks = Locks.connect("redis://localhost/0", namespace="shop")
@@ -44,10 +43,14 @@ class Locks:
     notices in time. Check the fence at the resource.
     """
 
+    _faces = Faces(mutex=Mutex.named, reentrant=ReentrantMutex.held_in, read_write=ReadWrite, semaphore=Semaphore.named)
+
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
         self._meters = Meters(store.kind, namespace)
-        self._protocol = LeaseProtocol(BLOCKING, store.blocking(), keeper, this_process, self._meters)
+        self._protocol = protocol = LeaseProtocol(BLOCKING, store.blocking(), keeper, this_process, self._meters)
+        self._reach = lambda: protocol
+        self._holds = Holds()
         self._twin: AsyncLocks | None = None
         fork.watch(self)
         ending.watch(self)
@@ -76,60 +79,13 @@ class Locks:
         """
         return cls(*checked_source(target, namespace, answer_within))
 
-    def mutex(
-        self,
-        name: str,
-        *,
-        ttl: Duration = 10.0,
-        wait: Duration | None = 5.0,
-        renew: bool = True,
-        raise_on_loss: bool = True,
-    ) -> Mutex:
-        """Return the lock of that name; nothing is sent before it is acquired.
+    def _reached(self) -> Reach:
+        return self._reach
 
-        Args:
-            name: 1 to 512 characters.
-            ttl: seconds after which the lock comes free when its holder dies, and within which a holder that is
-                cut off is told so.
-            wait: seconds to wait for it; 0 tries once, None waits for ever.
-            renew: renew it every ttl/3 while it is held.
-            raise_on_loss: leaving a `with` block after a loss raises `LockLost`.
+    def _blocking(self) -> Locks:
+        return self
 
-        Raises:
-            Misuse: one of these is out of range.
-        """
-        return Mutex(self._protocol, checked_name(name), terms(ttl, wait, renew, raise_on_loss))
-
-    def guard(
-        self,
-        template: str,
-        *,
-        ttl: Duration = 10.0,
-        wait: Duration | None = 5.0,
-        renew: bool = True,
-        raise_on_loss: bool = True,
-    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """Return a decorator for `def` and `async def`: one call at a time for each key.
-
-        Args:
-            template: the lock's name, with fields that name parameters: `"stock:{product_id}"`.
-            ttl, wait, renew, raise_on_loss: as for `mutex`.
-
-        Raises:
-            Misuse: an argument is out of range or the template names no parameter; at import, not at the first call.
-        """
-        agreed = terms(ttl, wait, renew, raise_on_loss)
-
-        def plain(name: str) -> Mutex:
-            return Mutex(self._protocol, checked_name(name), agreed)
-
-        def asynchronous(name: str) -> AsyncMutex:
-            return AsyncMutex(self._twinned()._protocol, checked_name(name), agreed)
-
-        return guarded(template, plain, asynchronous)
-
-    def _twinned(self) -> AsyncLocks:
-        """Return locks on the same store for guarded `async def` functions."""
+    def _asynchronous(self) -> AsyncLocks:
         if self._twin is None:
             self._twin = AsyncLocks(self._source, self._namespace)
         return self._twin
@@ -158,7 +114,7 @@ class Locks:
         announce_keeper()
 
 
-class AsyncLocks:
+class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore]):
     """Distributed locks for asyncio; one object serves any number of event loops, one after the other or at once.
 
         locks = AsyncLocks.connect("redis://localhost/0", namespace="shop")
@@ -169,11 +125,19 @@ class AsyncLocks:
     What is guaranteed and what is not: as for `Locks`.
     """
 
+    _faces = Faces(
+        mutex=AsyncMutex.named,
+        reentrant=AsyncReentrantMutex.held_in,
+        read_write=AsyncReadWrite,
+        semaphore=AsyncSemaphore.named,
+    )
+
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
         self._meters = Meters(store.kind, namespace)
         self._protocols: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LeaseProtocol]
         self._protocols = weakref.WeakKeyDictionary()
+        self._holds = Holds()
         self._twin: Locks | None = None
         self._closed = False
         fork.watch(self)
@@ -201,60 +165,13 @@ class AsyncLocks:
         """
         return cls(*checked_source(target, namespace, answer_within))
 
-    def mutex(
-        self,
-        name: str,
-        *,
-        ttl: Duration = 10.0,
-        wait: Duration | None = 5.0,
-        renew: bool = True,
-        raise_on_loss: bool = True,
-    ) -> AsyncMutex:
-        """Return the lock of that name; nothing is sent before it is acquired.
+    def _reached(self) -> Reach:
+        return self._protocol
 
-        Args:
-            name: 1 to 512 characters.
-            ttl: seconds after which the lock comes free when its holder dies, and within which a holder that is
-                cut off is told so.
-            wait: seconds to wait for it; 0 tries once, None waits for ever.
-            renew: renew it every ttl/3 while it is held.
-            raise_on_loss: leaving a `with` block after a loss raises `LockLost`.
+    def _asynchronous(self) -> AsyncLocks:
+        return self
 
-        Raises:
-            Misuse: one of these is out of range.
-        """
-        return AsyncMutex(self._protocol, checked_name(name), terms(ttl, wait, renew, raise_on_loss))
-
-    def guard(
-        self,
-        template: str,
-        *,
-        ttl: Duration = 10.0,
-        wait: Duration | None = 5.0,
-        renew: bool = True,
-        raise_on_loss: bool = True,
-    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """Return a decorator for `def` and `async def`: one call at a time for each key.
-
-        Args:
-            template: the lock's name, with fields that name parameters: `"stock:{product_id}"`.
-            ttl, wait, renew, raise_on_loss: as for `mutex`.
-
-        Raises:
-            Misuse: an argument is out of range or the template names no parameter; at import, not at the first call.
-        """
-        agreed = terms(ttl, wait, renew, raise_on_loss)
-
-        def plain(name: str) -> Mutex:
-            return Mutex(self._twinned()._protocol, checked_name(name), agreed)
-
-        def asynchronous(name: str) -> AsyncMutex:
-            return AsyncMutex(self._protocol, checked_name(name), agreed)
-
-        return guarded(template, plain, asynchronous)
-
-    def _twinned(self) -> Locks:
-        """Return locks on the same store for guarded plain functions."""
+    def _blocking(self) -> Locks:
         if self._twin is None:
             self._twin = Locks(self._source, self._namespace)
         return self._twin

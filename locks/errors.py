@@ -22,7 +22,8 @@ class LockLost(BackstayError):
         message: which lock, why, and what now.
         lock: the name of the lock.
         fence: the fence of the lease that was lost.
-        reason: `expired`, `taken`, `forked` or `closed`.
+        reason: `expired`, `taken`, `forked`, `closed`, `session`, `doubted`, `max_hold`, or `released` and `detached`
+            where it was given away by its holder.
     """
 
     http_status: ClassVar[int] = 500

@@ -12,7 +12,8 @@ from backstay.errors import Misuse
 from backstay.keys import Template
 
 from .handle import Held
-from .lock import AsyncMutex, Mutex
+from .lock import AsyncSection, Section
+from .options import Terms
 
 __all__ = ["current_lease", "guarded"]
 
@@ -35,13 +36,16 @@ def current_lease() -> Held:
 
 
 def guarded(
-    template: str, mutex: Callable[[str], Mutex], async_mutex: Callable[[str], AsyncMutex]
+    template: str,
+    section: Callable[[str], Section[Any]],
+    async_section: Callable[[str], AsyncSection[Any]],
+    agreed: Terms,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Return the decorator that runs a function under the lock that `template` makes of its arguments.
 
     Raises (when decorating):
         Misuse: the template names no parameter of the function, or the function is a generator, whose body
-            runs after the call has returned.
+            runs after the call has returned, or a plain one that shall be cancelled.
     """
     pattern = Template(template)
 
@@ -55,7 +59,7 @@ def guarded(
 
             @functools.wraps(function)
             async def under_async_lock(*args: P.args, **kwargs: P.kwargs) -> Any:
-                async with async_mutex(key(args, kwargs)) as lease:
+                async with async_section(key(args, kwargs)) as lease:
                     before = _current.set(lease)
                     try:
                         return await function(*args, **kwargs)
@@ -64,9 +68,12 @@ def guarded(
 
             return cast("Callable[P, T]", under_async_lock)
 
+        if agreed.cancel_on_loss:
+            raise Misuse("cancel_on_loss is for async def: a thread cannot be cancelled; check current_lease() in it")
+
         @functools.wraps(function)
         def under_lock(*args: P.args, **kwargs: P.kwargs) -> T:
-            with mutex(key(args, kwargs)) as lease:
+            with section(key(args, kwargs)) as lease:
                 before = _current.set(lease)
                 try:
                     return function(*args, **kwargs)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from math import inf
 from types import CodeType
 
 from backstay.blocking import drive
 
+from .errors import LockLost
 from .lease import LOST, Grant
 from .loss import AsyncLoss, Loss
 from .options import Duration, seconds, terms
 from .protocol import LeaseProtocol
 
-__all__ = ["AsyncLease", "Held", "Lease"]
+__all__ = ["AsyncLease", "Held", "Lease", "Site"]
+
+Site = tuple[CodeType, int]
+"""Where in the caller's code a lease was acquired."""
 
 
 class Held:
@@ -21,7 +24,7 @@ class Held:
 
     __slots__ = ("_grant", "_protocol", "_site")
 
-    def __init__(self, protocol: LeaseProtocol, grant: Grant, site: tuple[CodeType, int]) -> None:
+    def __init__(self, protocol: LeaseProtocol, grant: Grant, site: Site) -> None:
         self._protocol, self._grant, self._site = protocol, grant, site
 
     @property
@@ -126,6 +129,10 @@ class Lease(Held):
         """
         drive(self._protocol.release(self._grant))
 
+    def _leave(self) -> LockLost | None:
+        """Give it back at the end of its block."""
+        return drive(self._protocol.leave(self._grant))
+
 
 class AsyncLease(Held):
     """A lock that this process holds until it releases it or loses it.
@@ -164,8 +171,12 @@ class AsyncLease(Held):
         """
         await self._protocol.release(self._grant)
 
+    async def _leave(self) -> LockLost | None:
+        """Give it back at the end of its block."""
+        return await self._protocol.leave(self._grant)
+
 
 def _longer(grant: Grant, ttl: Duration | None) -> float:
     if ttl is None:
         return grant.ttl
-    return terms(seconds(ttl, "ttl"), inf, True, True).ttl
+    return terms(seconds(ttl, "ttl")).ttl

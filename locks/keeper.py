@@ -78,7 +78,8 @@ class Keeper:
         """Keep a lease from now on: part of acquiring it, never later (N5)."""
         # The fence spreads renewals as well as a random number does, and costs a tenth.
         chance = grant.fence * 0.618033988749895 % 1.0
-        self.plan(ward, grant, first_renewal(sent, grant.ttl, chance) if grant.renew else grant.deadline)
+        due = first_renewal(sent, grant.ttl, chance) if grant.renew else grant.deadline
+        self.plan(ward, grant, min(due, grant.deadline))
 
     def insist(self, ward: Ward, resource: Resource, token: str, ttl: float) -> None:
         """Withdraw a token as soon as the store answers; after `ttl` seconds the store has done so by itself."""
@@ -86,16 +87,16 @@ class Keeper:
         ward.meters.errands.n += 1
         self.plan(ward, Errand(resource, token, ttl, now + ttl * 1.1 + 1.0), now)
 
-    def forget(self, grant: Grant) -> Signal | None:
+    def forget(self, grant: Grant, to: State = State.RELEASING) -> Signal | None:
         """Keep a lease no longer: it is being released. Return what to wait for if a renewal is under way (N4)."""
         with self._mutex:
-            if grant.move(State.RELEASING):
+            if grant.move(to):
                 self._closed += 1
             return grant.renewing
 
     def expire(self, ward: Ward, grant: Grant) -> None:
         """Announce that a lease has ended by the clock; a store where grants live with a session is told as well."""
-        self.lose(grant, "expired", ward.meters)
+        self.lose(grant, grant.ending, ward.meters)
         if ward.backend.session is not None:
             self.insist(ward, grant.resource, grant.token, grant.ttl)
 

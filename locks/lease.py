@@ -1,9 +1,10 @@
 """What one acquisition won, and the arithmetic of its time: values and decisions, no I/O, no clock.
 
-A grant moves through four states, by this table and no other way:
+A grant moves through five states, by this table and no other way:
 
     held       -> releasing   the holder gives it back (the request is on its way)
     held       -> lost        the deadline passed, or the backend named another owner
+    held       -> detached    its text was handed out; whoever attaches it goes on
     releasing  -> releasing   the answer did not come; asking again is safe
     releasing  -> released    the backend answered
     releasing  -> lost        the backend named another owner although nothing of ours could have freed it
@@ -17,15 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from .claims import MUTEX, Claim, Resource
 from .errors import LockLost
 
 if TYPE_CHECKING:
     from backstay.runtime import Signal
-
-    from .claims import Resource
 
 __all__ = ["DRIFT", "MOVES", "TICK", "Grant", "State", "deadline", "first_renewal", "next_renewal", "started"]
 
@@ -45,16 +46,18 @@ class State(Enum):
     RELEASING = "releasing"
     RELEASED = "released"
     LOST = "lost"
+    DETACHED = "detached"
 
     __hash__ = object.__hash__  # members are single objects; the default hashes their names, in Python
 
 
 MOVES = MappingProxyType(
     {
-        State.HELD: frozenset({State.RELEASING, State.LOST}),
+        State.HELD: frozenset({State.RELEASING, State.LOST, State.DETACHED}),
         State.RELEASING: frozenset({State.RELEASING, State.RELEASED, State.LOST}),
         State.RELEASED: frozenset[State](),
         State.LOST: frozenset[State](),
+        State.DETACHED: frozenset[State](),
     }
 )
 """The whole state table: from a state to those that may follow it."""
@@ -100,19 +103,34 @@ class Grant:
         fence: the number that the resource compares.
         ttl: seconds that each renewal promises.
         until: the holder's clock when it must stop.
+        since: the holder's clock when it began.
+        renew: whether it is renewed.
+        claim: what is held of the resource.
+        cap: the holder's clock after which no renewal counts (`max_hold`, criterion N7).
     """
 
-    __slots__ = ("deadline", "doubted", "due", "failures", "fence", "notice", "reason", "releasing_since", "renew",
-                 "renewing", "resource", "since", "state", "token", "ttl")  # fmt: skip
+    __slots__ = ("cap", "claim", "deadline", "doubted", "due", "failures", "fence", "notice", "reason",
+                 "releasing_since", "renew", "renewing", "resource", "since", "state", "token", "ttl")  # fmt: skip
 
     def __init__(
-        self, resource: Resource, token: str, fence: int, ttl: float, until: float, since: float, renew: bool
+        self,
+        resource: Resource,
+        token: str,
+        fence: int,
+        ttl: float,
+        until: float,
+        since: float,
+        renew: bool,
+        claim: Claim = MUTEX,
+        cap: float = inf,
     ) -> None:
         self.resource = resource
         self.token = token
         self.fence = fence
         self.ttl = ttl
-        self.deadline = until
+        self.deadline = min(until, cap)
+        self.claim = claim
+        self.cap = cap
         self.since = since
         self.renew = renew
         self.state = HELD
@@ -142,13 +160,27 @@ class Grant:
 
     def extended(self, sent: float, ttl: float) -> None:
         """Note a renewal that the backend confirmed: the deadline moves on, never back (criterion R7)."""
-        self.deadline = max(self.deadline, deadline(sent, ttl))
+        self.deadline = min(max(self.deadline, deadline(sent, ttl)), self.cap)
         self.failures = 0
         self.doubted = False
 
+    def parted(self) -> Grant:
+        """Return this grant as a handle sees it that has left while others still stand on it: released."""
+        copy = Grant(self.resource, self.token, self.fence, self.ttl, self.deadline, self.since, False, self.claim)
+        copy.state = RELEASED if self.state is not LOST else LOST
+        copy.reason = self.reason
+        return copy
+
+    @property
+    def ending(self) -> str:
+        """The reason for which its time is over when it is over."""
+        return "max_hold" if self.deadline >= self.cap else "expired"
+
     def lost(self, now: float) -> LockLost:
         """Return the error that says why the lease is no longer good."""
-        reason = self.reason or ("expired" if now >= self.deadline else "doubted" if self.doubted else self.state.value)
+        reason = self.reason or (
+            self.ending if now >= self.deadline else "doubted" if self.doubted else self.state.value
+        )
         text = _REASONS.get(reason, "")
         return LockLost(
             f"{self.resource} (fence {self.fence}) {text or 'is not held: it is ' + reason}; "
@@ -165,5 +197,7 @@ _REASONS = {
     "forked": "belongs to the parent process; a forked child must acquire its own",
     "closed": "was given back by close()",
     "session": "ended with the session at the store",
+    "max_hold": "was held for as long as max_hold allows",
+    "detached": "was handed over by detach(); whoever attached it holds it now",
     "doubted": "is in doubt, since the session at the store is cut off",
 }

@@ -1,46 +1,60 @@
-"""The mutex as people use it: a context manager that gives the lease, blocking and asyncio."""
+"""The lock as people use it: a context manager that gives the lease, blocking and asyncio."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from threading import get_ident
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from backstay.blocking import drive
+from backstay.errors import Misuse
 
-from .claims import MUTEX, Resource
+from .cancellation import Cancellation
+from .claims import MUTEX, Claim, Resource
 from .errors import LockLost
-from .handle import AsyncLease, Held, Lease
-from .options import Terms
+from .handle import AsyncLease, Lease, Site
+from .lease import Grant
+from .options import Terms, checked_name
 from .protocol import LeaseProtocol
 
-__all__ = ["AsyncMutex", "Mutex"]
+__all__ = ["AsyncMutex", "AsyncSection", "Mutex", "Reach", "Section"]
 
-H = TypeVar("H", bound=Held)
+Reach = Callable[[], LeaseProtocol]
+"""Returns the protocol of this process, or of the running event loop."""
+
+H = TypeVar("H")
+L = TypeVar("L", bound=Lease)
+A = TypeVar("A", bound=AsyncLease)
 
 
-class Mutex:
-    """A lock that one holder has at a time, over all processes that use the same store and namespace.
+class Section(Generic[L]):
+    """A claim on a resource, on terms: entered with `with`, or acquired and released by hand.
 
-    Not reentrant: a holder that asks again waits for itself. First come, first served. The object itself holds
-    nothing: it can be shared by threads and used again, also after a loss.
+    First come, first served. The object itself holds nothing: it can be shared by threads and used again, also
+    after a loss.
 
-        with locks.mutex("order:42", ttl=10, wait=5) as lease:
-            lease.check()
-
-    Leaving the block gives the lock back. If the lease was lost meanwhile, that raises `LockLost`, or, where the
-    block has raised already, is added to that error as a note. A store that does not answer at this point is not
+    Leaving the block gives back what it claimed. If the lease was lost meanwhile, that raises `LockLost`, or, where
+    the block has raised already, is added to that error as a note. A store that does not answer at this point is not
     an error of the block: the lock is given back in the background, or else ends with its ttl.
     """
 
-    __slots__ = ("_entered", "_protocol", "_resource", "_terms")
+    __slots__ = ("_claim", "_entered", "_lease", "_reach", "_resource", "_terms")
 
-    def __init__(self, protocol: LeaseProtocol, name: str, terms: Terms) -> None:
-        self._protocol, self._terms, self._resource = protocol, terms, Resource(name)
-        self._entered: list[tuple[int, Lease]] = []
+    def __init__(
+        self,
+        reach: Reach,
+        resource: Resource,
+        claim: Claim,
+        terms: Terms,
+        lease: Callable[[LeaseProtocol, Grant, Site], L],
+    ) -> None:
+        if terms.cancel_on_loss:
+            raise Misuse("cancel_on_loss is for asyncio: a thread cannot be cancelled; call lease.check() in it")
+        self._reach, self._resource, self._claim, self._terms, self._lease = reach, resource, claim, terms, lease
+        self._entered: list[tuple[int, L]] = []
 
     @property
     def name(self) -> str:
@@ -48,9 +62,9 @@ class Mutex:
         return self._resource.name
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} at {self._protocol.backend.label}>"
+        return f"<{type(self).__name__} {self.name!r} at {self._reach().backend.label}>"
 
-    def acquire(self) -> Lease:
+    def acquire(self) -> L:
         """Acquire the lock within the wait and return its lease, which the caller must release.
 
         Raises:
@@ -59,44 +73,54 @@ class Mutex:
             OutcomeUnknown: the store stopped answering; the caller does not hold the lock, but it may be
                 taken until the store answers again or the ttl is over.
         """
-        terms, frame = self._terms, sys._getframe(1)
-        grant = drive(self._protocol.acquire(self._resource, MUTEX, terms.ttl, terms.wait, terms.renew))
-        return Lease(self._protocol, grant, (frame.f_code, frame.f_lineno))
+        frame = sys._getframe(1)
+        return self._take((frame.f_code, frame.f_lineno))
 
-    def __enter__(self) -> Lease:
-        terms, frame = self._terms, sys._getframe(1)
-        grant = drive(self._protocol.acquire(self._resource, MUTEX, terms.ttl, terms.wait, terms.renew))
-        lease = Lease(self._protocol, grant, (frame.f_code, frame.f_lineno))
+    def _take(self, site: Site) -> L:
+        protocol = self._reach()
+        return self._lease(protocol, drive(asked(protocol, self._resource, self._claim, self._terms)), site)
+
+    def _enter(self, site: Site) -> L:
+        """Take what a block runs under."""
+        return self._take(site)
+
+    def __enter__(self) -> L:
+        frame = sys._getframe(1)
+        lease = self._enter((frame.f_code, frame.f_lineno))
         self._entered.append((get_ident(), lease))
         return lease
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        lease = _leave(self._entered, get_ident())
-        _report(drive(self._protocol.leave(lease._grant)), error, self._terms)
+        lease = left(self._entered, get_ident())
+        report(lease._leave(), error, self._terms)
 
 
-class AsyncMutex:
-    """A lock that one holder has at a time, over all processes that use the same store and namespace.
+class AsyncSection(Generic[A]):
+    """A claim on a resource, on terms: entered with `async with`, or acquired and released by hand.
 
-    Not reentrant: a holder that asks again waits for itself. First come, first served. The object itself holds
-    nothing: it can be shared by tasks and used again, also after a loss.
+    First come, first served. The object itself holds nothing: it can be shared by tasks and used again, also
+    after a loss.
 
-        async with locks.mutex("order:42", ttl=10, wait=5) as lease:
-            lease.check()
-
-    Leaving the block gives the lock back. If the lease was lost meanwhile, that raises `LockLost`, or, where the
-    block has raised already, is added to that error as a note. A store that does not answer at this point is not
+    Leaving the block gives back what it claimed. If the lease was lost meanwhile, that raises `LockLost`, or, where
+    the block has raised already, is added to that error as a note. A store that does not answer at this point is not
     an error of the block: the lock is given back in the background, or else ends with its ttl. Cancellation at
     any await leaves nothing behind.
     """
 
-    __slots__ = ("_entered", "_protocol", "_resource", "_terms")
+    __slots__ = ("_claim", "_entered", "_lease", "_reach", "_resource", "_terms")
 
-    def __init__(self, protocol: Callable[[], LeaseProtocol], name: str, terms: Terms) -> None:
-        self._protocol, self._terms, self._resource = protocol, terms, Resource(name)
-        self._entered: list[tuple[int, AsyncLease]] = []
+    def __init__(
+        self,
+        reach: Reach,
+        resource: Resource,
+        claim: Claim,
+        terms: Terms,
+        lease: Callable[[LeaseProtocol, Grant, Site], A],
+    ) -> None:
+        self._reach, self._resource, self._claim, self._terms, self._lease = reach, resource, claim, terms, lease
+        self._entered: list[tuple[int, tuple[A, Cancellation | None]]] = []
 
     @property
     def name(self) -> str:
@@ -106,7 +130,7 @@ class AsyncMutex:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
-    async def acquire(self) -> AsyncLease:
+    async def acquire(self) -> A:
         """Acquire the lock within the wait and return its lease, which the caller must release.
 
         Raises:
@@ -115,25 +139,77 @@ class AsyncMutex:
             OutcomeUnknown: the store stopped answering; the caller does not hold the lock, but it may be
                 taken until the store answers again or the ttl is over.
         """
-        terms, frame, protocol = self._terms, sys._getframe(1), self._protocol()
-        grant = await protocol.acquire(self._resource, MUTEX, terms.ttl, terms.wait, terms.renew)
-        return AsyncLease(protocol, grant, (frame.f_code, frame.f_lineno))
+        frame = sys._getframe(1)
+        return await self._take((frame.f_code, frame.f_lineno))
 
-    async def __aenter__(self) -> AsyncLease:
-        terms, frame, protocol = self._terms, sys._getframe(1), self._protocol()
-        grant = await protocol.acquire(self._resource, MUTEX, terms.ttl, terms.wait, terms.renew)
-        lease = AsyncLease(protocol, grant, (frame.f_code, frame.f_lineno))
-        self._entered.append((id(asyncio.current_task()), lease))
+    async def _take(self, site: Site) -> A:
+        protocol = self._reach()
+        return self._lease(protocol, await asked(protocol, self._resource, self._claim, self._terms), site)
+
+    async def _enter(self, site: Site) -> A:
+        """Take what a block runs under."""
+        return await self._take(site)
+
+    async def __aenter__(self) -> A:
+        frame = sys._getframe(1)
+        lease = await self._enter((frame.f_code, frame.f_lineno))
+        cancellation = Cancellation(lease.lost) if self._terms.cancel_on_loss else None
+        self._entered.append((id(asyncio.current_task()), (lease, cancellation)))
         return lease
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        lease = _leave(self._entered, id(asyncio.current_task()))
-        _report(await lease._protocol.leave(lease._grant), error, self._terms)
+        lease, cancellation = left(self._entered, id(asyncio.current_task()))
+        ours = cancellation is not None and cancellation.ended(error)
+        loss = await lease._leave()
+        if ours and loss is not None:  # the cancellation was ours and ends here
+            raise loss from error
+        report(loss, error, self._terms)
 
 
-def _leave(entered: list[tuple[int, H]], who: int) -> H:
+class Mutex(Section[Lease]):
+    """A lock that one holder has at a time, over all processes that use the same store and namespace.
+
+    Not reentrant unless it was asked for: a holder that asks again waits for itself. First come, first served. The
+    object itself holds nothing: it can be shared by threads and used again, also after a loss.
+
+        with locks.mutex("order:42", ttl=10, wait=5) as lease:
+            lease.check()
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def named(cls, reach: Reach, name: str, terms: Terms) -> Mutex:
+        """Return the lock of that name."""
+        return cls(reach, Resource(checked_name(name)), MUTEX, terms, Lease)
+
+
+class AsyncMutex(AsyncSection[AsyncLease]):
+    """A lock that one holder has at a time, over all processes that use the same store and namespace.
+
+    Not reentrant unless it was asked for: a holder that asks again waits for itself. First come, first served. The
+    object itself holds nothing: it can be shared by tasks and used again, also after a loss.
+
+        async with locks.mutex("order:42", ttl=10, wait=5) as lease:
+            lease.check()
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def named(cls, reach: Reach, name: str, terms: Terms) -> AsyncMutex:
+        """Return the lock of that name."""
+        return cls(reach, Resource(checked_name(name)), MUTEX, terms, AsyncLease)
+
+
+def asked(protocol: LeaseProtocol, resource: Resource, claim: Claim, terms: Terms) -> Coroutine[Any, Any, Grant]:
+    """Return the acquisition of `claim` on these terms, not yet begun."""
+    return protocol.acquire(resource, claim, terms.ttl, terms.wait, terms.renew, terms.max_hold)
+
+
+def left(entered: list[tuple[int, H]], who: int) -> H:
     """Take out what this thread or task entered last.
 
     Where a block is left by another one than entered it (a test fixture, a generator), the last that is open.
@@ -144,7 +220,7 @@ def _leave(entered: list[tuple[int, H]], who: int) -> H:
     return entered.pop()[1]
 
 
-def _report(loss: LockLost | None, error: BaseException | None, terms: Terms) -> None:
+def report(loss: LockLost | None, error: BaseException | None, terms: Terms) -> None:
     """End a block whose lease was lost (C6): the block's own error goes first."""
     if loss is None:
         return

@@ -17,6 +17,7 @@ time-to-live is over.
 from __future__ import annotations
 
 import logging
+from math import inf
 
 from backstay.errors import Misuse, NotAcquired, OutcomeUnknown, Unavailable
 from backstay.runtime import Runtime
@@ -60,8 +61,12 @@ class LeaseProtocol:
         self.closed = False
         backend.attend(self)
 
-    async def acquire(self, resource: Resource, claim: Claim, ttl: float, wait: float, renew: bool) -> Grant:
+    async def acquire(
+        self, resource: Resource, claim: Claim, ttl: float, wait: float, renew: bool, max_hold: float = inf
+    ) -> Grant:
         """Acquire what is claimed of a resource for `ttl` seconds at a time, within `wait` seconds.
+
+        With `max_hold` the lease is lost that many seconds after its start, whatever the store says (N7).
 
         Raises:
             NotAcquired: it was held by others all the time; nothing is left behind.
@@ -96,7 +101,7 @@ class LeaseProtocol:
                     fence, start = await waiter.run(answer)
             if backend.session is not None:
                 ttl = backend.session if renew else min(ttl, backend.session)
-            grant = Grant(resource, token, fence, ttl, deadline(start, ttl), start, renew)
+            grant = Grant(resource, token, fence, ttl, deadline(start, ttl), start, renew, claim, start + max_hold)
             self._keeper.watch(self, grant, start)
         except GeneratorExit:
             raise
@@ -142,7 +147,7 @@ class LeaseProtocol:
             Unavailable, OutcomeUnknown: the store did not answer; calling again is safe, and at the latest
                 the lock comes free when its time-to-live is over (R6).
         """
-        if grant.state is not RELEASED:
+        if grant.state is not RELEASED and grant.state is not State.DETACHED:
             await self.runtime.shield(self._release(grant))
 
     async def leave(self, grant: Grant) -> LockLost | None:
@@ -164,6 +169,8 @@ class LeaseProtocol:
         if grant.state is HELD and now >= grant.deadline:
             self._keeper.expire(self, grant)
         if grant.state is LOST:
+            if grant.reason == "max_hold":  # it stands at the store until its ttl is over; nobody need wait for that
+                self._keeper.insist(self, grant.resource, grant.token, grant.ttl)
             raise grant.lost(now)
         renewal = self._keeper.forget(grant)
         if renewal is not None:
@@ -218,6 +225,7 @@ class LeaseProtocol:
         if answer is Freed.NOT_OWNER:
             self._keeper.lose(grant, "taken", self.meters)
             raise grant.lost(sent)
+        grant.claim = claim
 
     # -- what becomes of the store's session; called from its thread
 

@@ -108,7 +108,7 @@ class Batch:
         if answer is Kept.RENEWED:
             meters.renewed.n += 1
             grant.extended(sent, grant.ttl)
-            self._keeper.plan(self._ward, grant, first_renewal(sent, grant.ttl, chance))
+            self._keeper.plan(self._ward, grant, min(first_renewal(sent, grant.ttl, chance), grant.deadline))
         elif answer is Kept.NOT_OWNER:
             self._keeper.lose(grant, "taken", meters)
         else:
