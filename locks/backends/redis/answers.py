@@ -50,6 +50,10 @@ class Wire(Protocol):
         """Run scripts in one go; an error answer stands as a `BackstayError` in its place."""
         ...
 
+    async def servers(self, timeout: float) -> Sequence[Wire]:
+        """Return a wire to each server that has keys: only itself, where there is one."""
+        ...
+
     async def close(self) -> None:
         """Drop the connections."""
         ...

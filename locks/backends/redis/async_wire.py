@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from redis import exceptions
 
-from .answers import Node, Request, granted, not_reached, refusal, replica_wait, too_few, unanswered
+from .answers import Node, Request, Wire, granted, not_reached, refusal, replica_wait, too_few, unanswered
 from .packing import pack
 from .scripts import Script
 
@@ -125,6 +125,10 @@ class AsyncWire:
                 raise outcome
             answers.append(outcome if isinstance(outcome, Exception) else outcome[0])
         return answers
+
+    async def servers(self, timeout: float) -> Sequence[Wire]:
+        """See `Wire.servers`."""
+        return (self,)
 
     async def connected(self, timeout: float) -> AsyncConnection:
         """Return a new connection of its own, for the mailbox."""

@@ -120,36 +120,33 @@ class RedisBackend:
         until = self._clock() + timeout
         seen: set[Resource] = set()
         found: list[Resource] = []
-        cursor = b"0"
-        while len(found) < limit:
-            left = until - self._clock()
-            if left <= 0.0:
-                raise Unavailable(f"{self.label} has too many keys to list its locks in {timeout:g} s")
-            (cursor, keys), _ = await self._call(
-                SCAN, (), (cursor.decode(), f"backstay:{self._space}:{{*", LOOK_AT), min(left, self.patience)
-            )
-            told = [it for it in (resource_of(key.decode(errors="replace")) for key in keys) if it is not None]
-            sure = {resource for resource, certain in told if certain}
-            fresh = dict.fromkeys(resource for resource, _ in told if resource not in seen)
-            seen.update(fresh)
-            held = await self._held([each for each in fresh if each not in sure], max(until - self._clock(), 0.001))
-            found.extend(each for each in fresh if each in sure or each in held)
-            if cursor == b"0":
-                break
+        for server in await self._wire.servers(timeout):
+            cursor, begun = b"0", False
+            while len(found) < limit and not (begun and cursor == b"0"):
+                left, begun = until - self._clock(), True
+                if left <= 0.0:
+                    raise Unavailable(f"{self.label} has too many keys to list its locks in {timeout:g} s")
+                (cursor, keys), _ = await server.call(
+                    SCAN, (), (cursor.decode(), f"backstay:{self._space}:{{*", LOOK_AT), min(left, self.patience)
+                )
+                told = {it for it in (resource_of(key.decode(errors="replace")) for key in keys) if it is not None}
+                fresh = sorted(told.difference(seen))
+                seen.update(fresh)
+                found.extend(await self._held(fresh, max(until - self._clock(), 0.001)))
         return found[:limit]
 
-    async def _held(self, candidates: list[Resource], timeout: float) -> set[Resource]:
+    async def _held(self, candidates: Sequence[Resource], timeout: float) -> list[Resource]:
         """Return those that somebody holds or waits for now: their keys stay a little longer than that."""
         if not candidates:
-            return set()
+            return []
         answers = await self._wire.call_all([self._question(each) for each in candidates], timeout)
-        held: set[Resource] = set()
+        held: list[Resource] = []
         for resource, answer in zip(candidates, answers, strict=True):
             if isinstance(answer, Exception):
                 raise answer
             survey = survey_of_lock(answer) if resource.kind == "lock" else survey_of_shared(answer)
             if survey.holders or survey.waiters:
-                held.add(resource)
+                held.append(resource)
         return held
 
     def _question(self, resource: Resource) -> Request:

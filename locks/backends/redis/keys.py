@@ -65,17 +65,14 @@ def document_keys(space: str, resource: Resource) -> DocumentKeys:
     return DocumentKeys(stem + "document", stem + "watchers")
 
 
-def resource_of(key: str) -> tuple[Resource, bool] | None:
-    """Return which resource a key tells of, and whether the key alone says that it is held.
-
-    None for keys that say neither who holds something nor who waits for it.
-    """
+def resource_of(key: str) -> Resource | None:
+    """Return the resource whose holders or waiters a key may have; None for other keys."""
     found = re.fullmatch(r"backstay:[^{}]*:\{([^{}]+)\}:(?:([a-z-]+):)?(owner|holders|queue)", key, re.DOTALL)
     if found is None:
         return None
-    name, slug, part = found.groups()
+    name, slug, _ = found.groups()
     kind = "lock" if slug is None else _SLUGS.get(slug)
-    return None if kind is None else (Resource(unquote(name), kind), part == "owner")
+    return None if kind is None else Resource(unquote(name), kind)
 
 
 def _stem(space: str, name: str) -> str:

@@ -155,6 +155,11 @@ class RoutedWire:
                     wire = self._wires[place] = self._make(place)
         return wire
 
+    async def servers(self, timeout: float) -> Sequence[Wire]:
+        """See `Wire.servers`."""
+        await self._place("", timeout)  # whoever knows where one key is knows all servers
+        return [self.at(place) for place in self.route.places]
+
     async def close(self) -> None:
         """See `Wire.close`."""
         with self._mutex:

@@ -10,7 +10,7 @@ from redis import exceptions
 
 from backstay.clock import monotonic
 
-from .answers import Node, Request, granted, not_reached, refusal, replica_wait, too_few, unanswered
+from .answers import Node, Request, Wire, granted, not_reached, refusal, replica_wait, too_few, unanswered
 from .packing import pack
 from .scripts import Script
 
@@ -92,6 +92,10 @@ class BlockingWire:
                 return self._pipeline(self._connected(timeout), requests, timeout)
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             raise unanswered(self._label, error) from error
+
+    async def servers(self, timeout: float) -> Sequence[Wire]:
+        """See `Wire.servers`."""
+        return (self,)
 
     def connected(self, timeout: float) -> Connection:
         """Return a new connection that is not among the idle ones, for the mailbox."""

@@ -33,6 +33,15 @@ class DirectWire:
     async def call_all(self, requests: Sequence[Request], timeout: float) -> list[Any]:
         return [self._redis.run(each.script.text, each.keys, each.arguments) for each in requests]
 
+    async def servers(self, timeout: float) -> Sequence[DirectWire]:
+        return (self,)
+
+    async def close(self) -> None:
+        """Nothing to drop."""
+
+    def forked(self) -> None:
+        """Nothing to forget."""
+
 
 class Box:
     """A letter of the memory store that only notes what it is given."""

@@ -84,6 +84,9 @@ class SimWire:
     async def call_all(self, requests: Sequence[Request], timeout: float) -> list[Any]:
         return [(await self.call(each.script, each.keys, each.arguments, timeout))[0] for each in requests]
 
+    async def servers(self, timeout: float) -> Sequence[SimWire]:
+        return (self,)
+
     async def close(self) -> None:
         pass
 
