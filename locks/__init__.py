@@ -9,17 +9,24 @@ with locks.mutex("order:42", ttl=10, wait=5) as lease:
 
 from __future__ import annotations
 
+from .barrier import AsyncBarrier, Barrier
 from .connection import AsyncLocks, Locks
-from .errors import LockLost
+from .errors import BrokenBarrier, LockLost
 from .guard import current_lease
 from .handle import AsyncLease, Held, Lease
+from .latch import AsyncLatch, Latch
 from .lock import AsyncMutex, Mutex
 
 __all__ = [
+    "AsyncBarrier",
+    "AsyncLatch",
     "AsyncLease",
     "AsyncLocks",
     "AsyncMutex",
+    "Barrier",
+    "BrokenBarrier",
     "Held",
+    "Latch",
     "Lease",
     "LockLost",
     "Locks",

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from backstay.blocking import drive
 
 from . import ending, fork
+from .barrier import AsyncBarrier, Barrier
+from .coordination import Coordination, Gatherings
 from .keepers import announce_keeper, drop_closed, keeper, keeper_of
+from .latch import AsyncLatch, Latch
 from .lock import AsyncMutex, Mutex, Reach
 from .options import Duration
 from .owners import this_process
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncLocks", "Locks"]
 
 
-class Locks(Recipes[Mutex, ReadWrite, Semaphore]):
+class Locks(Recipes[Mutex, ReadWrite, Semaphore], Coordination[Latch, Barrier]):
     """Distributed locks for threads.
 
         locks = Locks.connect("redis://localhost/0", namespace="shop")
@@ -44,6 +47,8 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore]):
     """
 
     _faces = Faces(mutex=Mutex.named, reentrant=ReentrantMutex.held_in, read_write=ReadWrite, semaphore=Semaphore.named)
+
+    _gatherings = Gatherings(latch=Latch, barrier=Barrier)
 
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
@@ -114,7 +119,7 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore]):
         announce_keeper()
 
 
-class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore]):
+class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore], Coordination[AsyncLatch, AsyncBarrier]):
     """Distributed locks for asyncio; one object serves any number of event loops, one after the other or at once.
 
         locks = AsyncLocks.connect("redis://localhost/0", namespace="shop")
@@ -131,6 +136,8 @@ class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore]):
         read_write=AsyncReadWrite,
         semaphore=AsyncSemaphore.named,
     )
+
+    _gatherings = Gatherings(latch=AsyncLatch, barrier=AsyncBarrier)
 
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace

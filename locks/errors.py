@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from threading import BrokenBarrierError
 from typing import ClassVar
 
-from backstay.errors import BackstayError, Misuse
+from backstay.errors import BackstayError, Misuse, Rejected
 
 from .claims import Resource
 
-__all__ = ["LockLost", "SizeDiffers"]
+__all__ = ["BrokenBarrier", "LockLost", "SizeDiffers"]
 
 
 class LockLost(BackstayError):
@@ -53,3 +54,11 @@ class SizeDiffers(Misuse):
             f"say {size}, or change it for everybody with resize({said})"
         )
         self.resource, self.said, self.size = resource, said, size
+
+
+class BrokenBarrier(Rejected, BrokenBarrierError):
+    """A round of a barrier ended without passing: one of its parties died, went away, or it was reset.
+
+    All who had come are told so, and all who come later, until somebody resets it. Code written for
+    `threading.Barrier` catches it by the name that it knows.
+    """
