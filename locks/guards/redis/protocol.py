@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
-from backstay.errors import Misuse
+from backstay.errors import Misuse, OutcomeUnknown
 from backstay.locks.guards.errors import StaleFence
 from backstay.locks.guards.token import Fenced, token_of
 from backstay.locks.options import Duration, checked_name, seconds
@@ -64,7 +64,11 @@ class FencedKeysProtocol:
     async def _guarded(self, script: Script, lease: Fenced, keys: Sequence[str], arguments: Sequence[Part]) -> Any:
         token = token_of(lease)
         highest = f"backstay:{self._space}:{self.tag(token.name)}:highest"
-        answer: list[Any] = await self.line.run(script, (highest, *keys), (token.fence, *arguments))
+        try:
+            answer: list[Any] = await self.line.run(script, (highest, *keys), (token.fence, *arguments))
+        except OutcomeUnknown as unknown:
+            unknown.ask.update(lock=token.name, fence=token.fence)
+            raise
         if answer[0] == 1:
             result = answer[1] if len(answer) > 1 else None
             if isinstance(result, Exception):  # redis.error_reply() inside the answer

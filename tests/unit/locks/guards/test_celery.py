@@ -19,7 +19,7 @@ def token(fence: int, name: str = "order:42") -> FencingToken:
 
 def task(app: Celery, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`app.task`, with the types that it lacks."""
-    decorate: Callable[[Callable[..., Any]], Any] = app.task(**options)
+    decorate: Callable[[Callable[..., Any]], Any] = app.task(shared=False, **options)
     return decorate
 
 
