@@ -1,0 +1,28 @@
+"""The contracts of latches and barriers over memory, on both faces."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from backstay.locks import AsyncLocks, Locks
+from backstay.testing.locks_gathering import BarrierContract, LatchContract
+
+
+class _Memory:
+    @pytest.fixture(autouse=True)
+    def _store(self) -> None:
+        self.url = f"memory://{uuid.uuid4().hex}"
+
+    def connect(self) -> Locks:
+        return Locks.connect(self.url, namespace="contract")
+
+    def connect_async(self) -> AsyncLocks:
+        return AsyncLocks.connect(self.url, namespace="contract")
+
+
+class TestMemoryLatch(_Memory, LatchContract): ...
+
+
+class TestMemoryBarrier(_Memory, BarrierContract): ...
