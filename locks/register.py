@@ -23,7 +23,7 @@ from backstay.errors import Misuse, OutcomeUnknown, Unavailable
 from backstay.runtime import Runtime
 
 from .claims import Resource
-from .documents import Document, Documents
+from .documents import Document, Documents, Watch
 from .lease import TICK
 
 __all__ = ["BEAT", "REMEMBERED", "Form", "Next", "Register", "Seen", "Store"]
@@ -40,6 +40,7 @@ BEAT = 2.0
 
 STALE = 0.5  # s by which a clock that is told only with writes may lag behind before a step is taken again
 RETRY, RETRY_CAP = 0.02, 0.5  # s, pauses after a request that was not answered
+LAST_LOOK = 0.01  # s; with less time left a request would more likely be cut off than answered
 COLLISION, COLLISION_CAP = 0.001, 0.1  # s, pauses after somebody was faster
 
 
@@ -166,26 +167,42 @@ class Register(Generic[S]):
     async def follow(
         self, decide: Callable[[Seen[S] | None], Coroutine[Any, Any, A | None]], until: float, beat: float = BEAT
     ) -> A | None:
-        """Look at each change, and every `beat` seconds, until `decide` returns something or the time is up.
+        """Look at once, at each change and every `beat` seconds, until `decide` returns something or the time is up.
 
         Raises:
             Unavailable, OutcomeUnknown: the store did not answer at the last look.
         """
-        watch = await self._documents.watch(self.resource, self._limit(until))
+        answer = await decide(await self.look(max(until, self.runtime.now() + self._patience)))
+        watch: Watch | None = None
         try:
-            while True:
+            while answer is None and self._left(until) > LAST_LOOK:
+                if watch is None:
+                    watch = await self._listen(until)  # what came before this is seen by the next look
+                else:
+                    pause = min(self._left(until), beat * self.runtime.uniform(0.8, 1.0))
+                    await watch.wait(pause)
+                    if self._left(until) <= LAST_LOOK:
+                        break
                 answer = await decide(await self.look(until))
-                left = self._left(until)
-                if answer is not None or left <= TICK:
-                    break
-                await watch.wait(min(left, beat * self.runtime.uniform(0.8, 1.0)))
         except GeneratorExit:
             raise
         except BaseException:
-            await self.runtime.shield(watch.close())
+            if watch is not None:
+                await self.runtime.shield(watch.close())
             raise
-        await watch.close()
+        if watch is not None:
+            await watch.close()
+        if answer is None:
+            await self.runtime.sleep(self._left(until))
         return answer
+
+    async def _listen(self, until: float) -> Watch | None:
+        """Ask for hints; where that does not work the looks themselves tell whether the store answers."""
+        try:
+            return await self._documents.watch(self.resource, self._limit(until))
+        except (Unavailable, OutcomeUnknown):
+            await self.runtime.sleep(min(self._left(until), RETRY_CAP))
+            return None
 
     def _seen(self, document: Document) -> Seen[S]:
         return Seen(self._form.load(self._page(document).body), document.version, document.server_time)
