@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from .barrier import AsyncBarrier, Barrier
 from .connection import AsyncLocks, Locks
-from .errors import BrokenBarrier, LockLost
+from .errors import BrokenBarrier, LockLost, SizeDiffers
 from .guard import current_lease
 from .handle import AsyncLease, Held, Lease
 from .latch import AsyncLatch, Latch
 from .lock import AsyncMutex, Mutex
+from .options import Options
+from .read_write import AsyncReadWrite, AsyncReadWriteLease, ReadWrite, ReadWriteLease
+from .semaphore import AsyncPermits, AsyncSemaphore, Permits, Semaphore
 
 __all__ = [
     "AsyncBarrier",
@@ -23,6 +26,10 @@ __all__ = [
     "AsyncLease",
     "AsyncLocks",
     "AsyncMutex",
+    "AsyncPermits",
+    "AsyncReadWrite",
+    "AsyncReadWriteLease",
+    "AsyncSemaphore",
     "Barrier",
     "BrokenBarrier",
     "Held",
@@ -31,5 +38,11 @@ __all__ = [
     "LockLost",
     "Locks",
     "Mutex",
+    "Options",
+    "Permits",
+    "ReadWrite",
+    "ReadWriteLease",
+    "Semaphore",
+    "SizeDiffers",
     "current_lease",
 ]

@@ -177,7 +177,7 @@ class Semaphore(PermitSection):
                 store answers again or the ttl is over.
         """
         frame = sys._getframe(1)
-        section = self if count == 1 else self.several(count)
+        section = self if count == 1 and type(count) is int else self.several(count)
         return section._take((frame.f_code, frame.f_lineno))
 
     def resize(self, permits: int) -> int:
@@ -239,7 +239,7 @@ class AsyncSemaphore(AsyncPermitSection):
                 store answers again or the ttl is over.
         """
         frame = sys._getframe(1)
-        section = self if count == 1 else self.several(count)
+        section = self if count == 1 and type(count) is int else self.several(count)
         return await section._take((frame.f_code, frame.f_lineno))
 
     async def resize(self, permits: int) -> int:

@@ -1,150 +1,23 @@
-"""The contract of a store of mutexes: what every backend promises, on both faces.
-
-Subclass `MutexContract`, give `connect` and `connect_async`, and run it on your store. The suite waits in real time
-for what only time can show (an expiry, a renewal), a few tenths of a second in all.
-"""
+"""The contract of a store of mutexes: what every backend promises, on both faces."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from backstay.errors import Misuse, NotAcquired
-from backstay.locks import AsyncLease, AsyncLocks, Lease, LockLost, Locks, current_lease
+from backstay.locks import LockLost, current_lease
 
-__all__ = ["AsyncFace", "BlockingFace", "Face", "MutexContract"]
+from .faces import LONG, PATIENCE, SHORT, Face, LocksContract
 
-T = TypeVar("T")
-
-SHORT = 0.15  # s, a ttl that ends within a test
-LONG = 30.0  # s, a ttl that does not
-PATIENCE = 5.0  # s for what should come at once
+__all__ = ["MutexContract"]
 
 
-class Face:
-    """One set of calls for both faces, so that every test runs on both."""
-
-    async def acquire(self, name: str, **terms: Any) -> Any:
-        """Acquire and return the lease."""
-        raise NotImplementedError
-
-    async def release(self, lease: Any) -> None:
-        """Release a lease."""
-        raise NotImplementedError
-
-    async def extend(self, lease: Any, ttl: float) -> None:
-        """Extend a lease."""
-        raise NotImplementedError
-
-    async def lost(self, lease: Any, timeout: float) -> bool:
-        """Wait for the loss."""
-        raise NotImplementedError
-
-    async def block(self, name: str, work: Callable[[Any], Awaitable[T]], **terms: Any) -> T:
-        """Run `work(lease)` in a `with` block."""
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        """Close the locks."""
-        raise NotImplementedError
-
-
-class BlockingFace(Face):
-    """`Locks`, each call in a thread of its own."""
-
-    def __init__(self, locks: Locks) -> None:
-        self.locks = locks
-
-    async def acquire(self, name: str, **terms: Any) -> Lease:
-        return await asyncio.to_thread(lambda: self.locks.mutex(name, **terms).acquire())
-
-    async def release(self, lease: Lease) -> None:
-        await asyncio.to_thread(lease.release)
-
-    async def extend(self, lease: Lease, ttl: float) -> None:
-        await asyncio.to_thread(lease.extend, ttl)
-
-    async def lost(self, lease: Lease, timeout: float) -> bool:
-        return await asyncio.to_thread(lease.lost.wait, timeout)
-
-    async def block(self, name: str, work: Callable[[Any], Awaitable[T]], **terms: Any) -> T:
-        async def body(lease: Lease) -> T:
-            return await work(lease)
-
-        def run() -> T:
-            with self.locks.mutex(name, **terms) as lease:
-                return asyncio.run(body(lease))
-
-        return await asyncio.to_thread(run)
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self.locks.close)
-
-
-class AsyncFace(Face):
-    """`AsyncLocks`."""
-
-    def __init__(self, locks: AsyncLocks) -> None:
-        self.locks = locks
-
-    async def acquire(self, name: str, **terms: Any) -> AsyncLease:
-        return await self.locks.mutex(name, **terms).acquire()
-
-    async def release(self, lease: AsyncLease) -> None:
-        await lease.release()
-
-    async def extend(self, lease: AsyncLease, ttl: float) -> None:
-        await lease.extend(ttl)
-
-    async def lost(self, lease: AsyncLease, timeout: float) -> bool:
-        return await lease.lost.wait(timeout)
-
-    async def block(self, name: str, work: Callable[[Any], Awaitable[T]], **terms: Any) -> T:
-        async with self.locks.mutex(name, **terms) as lease:
-            return await work(lease)
-
-    async def close(self) -> None:
-        await self.locks.close()
-
-
-class MutexContract:
+class MutexContract(LocksContract):
     """Subclass it, and give `connect` and `connect_async`: each returns fresh locks on the same empty store."""
-
-    def connect(self) -> Locks:
-        """Return blocking locks."""
-        raise NotImplementedError
-
-    def connect_async(self) -> AsyncLocks:
-        """Return asyncio locks on the same store and namespace."""
-        raise NotImplementedError
-
-    @pytest.fixture(params=["threads", "asyncio"])
-    def face(self, request: pytest.FixtureRequest) -> str:
-        """Which face a test runs on."""
-        return str(request.param)
-
-    def run(self, face: str, work: Callable[[Face], Coroutine[Any, Any, T]]) -> T:
-        """Run `work` with one face of the store, and close it."""
-
-        async def main() -> T:
-            async with self.opened(face) as locks:
-                return await work(locks)
-
-        return asyncio.run(main())
-
-    @contextlib.asynccontextmanager
-    async def opened(self, face: str) -> AsyncGenerator[Face, None]:
-        """Open one face."""
-        locks: Face = BlockingFace(self.connect()) if face == "threads" else AsyncFace(self.connect_async())
-        try:
-            yield locks
-        finally:
-            await locks.close()
 
     # -- the handle
 
