@@ -522,3 +522,14 @@ class SqlGuards:
                 fences.admit_within(session, token(6))
             session.commit()
             assert session.execute(select(shelves.c.place)).scalars().all() == [2]
+
+    def test_F6_a_fence_is_remembered_with_the_work_or_not_at_all(self, engine: Engine) -> None:
+        fences = SqlFences(engine)
+        fences.create()
+        with pytest.raises(LookupError), engine.begin() as connection:
+            fences.admit_within(connection, token(9))
+            raise LookupError
+        with engine.begin() as connection:
+            fences.admit_within(connection, token(7))  # the work of fence 9 was never done
+        with pytest.raises(StaleFence):
+            fences.admit(token(6))
