@@ -89,7 +89,7 @@ class BenchClient:
         self.host = bench.world.host(name)
         self.wire = ScriptedWire(self.host, bench.server)
         self.mailbox = SimMailbox(self.host, bench.server)
-        backend = RedisBackend(self.wire, self.mailbox, SPACE, "redis://scripted", patience)
+        backend = RedisBackend(self.wire, self.mailbox, SPACE, "redis://scripted", patience, self.host.now)
         self.keeper = Keeper(self.host)
         self.protocol = LeaseProtocol(self.host, backend, self.keeper, Owners(name), own_meters())
 

@@ -13,8 +13,8 @@ from backstay.locks.backends.redis import RedisBackend
 from backstay.locks.backends.redis.answers import Request
 from backstay.locks.backends.redis.mailbox import note_of
 from backstay.locks.backends.redis.scripts import Script
-from backstay.locks.claims import MUTEX, Resource
-from backstay.locks.errors import LockLost
+from backstay.locks.claims import MUTEX, Claim, Resource
+from backstay.locks.errors import LockLost, SizeDiffers
 from backstay.locks.keeper import Keeper
 from backstay.locks.lease import Grant
 from backstay.locks.owners import Owners
@@ -24,6 +24,7 @@ from backstay.simulation import Host, Network, World
 from stateful.locks.lua_redis import LuaRedis
 
 SPACE, NAME = "sim", "stock"
+LOCK = Resource(NAME)
 STEM = f"backstay:{SPACE}:{{{NAME}}}:"
 
 
@@ -143,7 +144,7 @@ class SimMailbox:
             raise Unavailable("redis is down") from error
         except TimeoutError as error:
             raise Unavailable("redis did not confirm") from error
-        self.address = channel
+        self.address = self.address or channel  # another task may have been faster
 
     def receive(self, channel: str, message: str) -> None:
         found = note_of([b"message", channel.encode(), message.encode()])
@@ -169,39 +170,74 @@ class SimMailbox:
 
 
 class Client:
-    """A process with locks: its protocol, its keeper, and the leases that it believes in."""
+    """A process with locks: its protocol, its keeper, and the leases that it believes in.
 
-    def __init__(self, world: World, server: Server, name: str, *, offset: float, rate: float, resend: float) -> None:
+    `less` is what it sometimes goes on with in the midst of a hold.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        server: Server,
+        name: str,
+        *,
+        offset: float,
+        rate: float,
+        resend: float,
+        resource: Resource = LOCK,
+        claims: Sequence[Claim] = (MUTEX,),
+        less: Claim | None = None,
+    ) -> None:
         self.world, self.server = world, server
+        self.resource, self.claims, self.less = resource, claims, less
+        self.claimed: dict[str, Claim] = {}  # token -> what it has at least
         self.host = world.host(name, offset=offset, rate=rate)
         self.mailbox = SimMailbox(self.host, server)
         wire = SimWire(self.host, server, resend)
-        self.backend = RedisBackend(wire, self.mailbox, SPACE, "redis://simulated", 1.0)
+        self.backend = RedisBackend(wire, self.mailbox, SPACE, "redis://simulated", 1.0, self.host.now)
         self.keeper = Keeper(self.host)
         self.protocol = LeaseProtocol(self.host, self.backend, self.keeper, Owners(name), Meters("redis", SPACE))
         self.grants: list[Grant] = []
         self.won: list[tuple[float, int]] = []  # (when, fence)
         self.lost = 0
         self.failed = 0
+        self.differed = 0  # refused, since it says another size
 
     async def rounds(self, count: int, *, ttl: float, wait: float, hold: float, renew: bool = True) -> None:
         """Acquire, work, release, `count` times; every honest failure is an outcome, not an error."""
         chance = self.world.random.uniform
         for _ in range(count):
             await self.host.sleep(chance(0.0, hold))
+            claim = self.claims[0] if len(self.claims) == 1 else self.world.random.choice(self.claims)
             try:
-                grant = await self.protocol.acquire(Resource(NAME), MUTEX, ttl, wait, renew)
+                grant = await self.protocol.acquire(self.resource, claim, ttl, wait, renew)
             except (Rejected, Unavailable, OutcomeUnknown):
                 self.failed += 1
                 continue
+            except SizeDiffers:
+                self.differed += 1
+                continue
+            self.claimed[grant.token] = claim
             self.grants.append(grant)
             self.won.append((self.world.time, grant.fence))
             try:
                 await self.host.sleep(chance(0.0, 2 * hold))
+                if self.less is not None and lessens(claim, self.less) and self.world.random.random() < 0.5:
+                    await self._lessen(grant, self.less)
+                    await self.host.sleep(chance(0.0, hold))
             except asyncio.CancelledError:
                 await self._give_back(grant)
                 raise
             await self._give_back(grant)
+
+    async def _lessen(self, grant: Grant, less: Claim) -> None:
+        self.claimed[grant.token] = less  # from when it is asked for: the answer may be lost
+        try:
+            await self.protocol.lessen(grant, less)
+        except LockLost:
+            self.lost += 1
+        except (Unavailable, OutcomeUnknown):
+            self.failed += 1
 
     async def _give_back(self, grant: Grant) -> None:
         try:
@@ -219,6 +255,12 @@ class Client:
         self.mailbox.cut(seen_by_server=seen_by_server)
         self.host.crash()
         self.grants.clear()
+
+
+def lessens(claim: Claim, less: Claim) -> bool:
+    """Return whether `less` is a part of `claim`, and not all of it."""
+    has = {unit.label: unit.weight for unit in claim.units}
+    return claim != less and all(unit.weight <= has.get(unit.label, 0) for unit in less.units)
 
 
 def simulate(
@@ -300,7 +342,7 @@ def trouble(world: World, client: Client, task: Any) -> None:
 
 def left_behind(server: Server) -> list[str]:
     """Return the keys that nobody should have left: all but fences and tombstones."""
-    return [key for key in server.redis.living() if not key.endswith(":fence") and ":gone:" not in key]
+    return [key for key in server.redis.living() if not key.endswith((":fence", ":size")) and ":gone:" not in key]
 
 
 __all__ = ["Client", "Server", "SimMailbox", "left_behind", "simulate"]
