@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from heapq import heapify, heappop, heappush
 from math import inf
+from typing import TypeGuard
 
 from backstay.runtime import Job, Runtime, Signal
 
@@ -82,10 +83,14 @@ class Keeper:
         self.plan(ward, grant, min(due, grant.deadline))
 
     def insist(self, ward: Ward, resource: Resource, token: str, ttl: float) -> None:
-        """Withdraw a token as soon as the store answers; after `ttl` seconds the store has done so by itself."""
+        """Withdraw a token as soon as the store answers; after `ttl` seconds the store has done so by itself.
+
+        A store where grants live with a session has not, so there the answer is waited for to the end (Z4).
+        """
         now = self._runtime.now()
         ward.meters.errands.n += 1
-        self.plan(ward, Errand(resource, token, ttl, now + ttl * 1.1 + 1.0), now)
+        until = now + ttl * 1.1 + 1.0 if ward.backend.session is None else inf
+        self.plan(ward, Errand(resource, token, ttl, until), now)
 
     def forget(self, grant: Grant, to: State = State.RELEASING) -> Signal | None:
         """Keep a lease no longer: it is being released. Return what to wait for if a renewal is under way (N4)."""
@@ -179,7 +184,7 @@ class Keeper:
                 self._planned = due
 
     def _compact(self) -> None:
-        self._heap = [entry for entry in self._heap if _open(entry[3], entry[0])]
+        self._heap = [entry for entry in self._heap if _open(entry[3], entry[0]) or _abandoned(entry[3], entry[0])]
         heapify(self._heap)
         self._closed = 0
 
@@ -246,6 +251,10 @@ class Keeper:
         wards: dict[int, tuple[Ward, list[Grant | Errand]]] = {}
         while self._heap and self._heap[0][0] <= now:
             due, _, ward, what = heappop(self._heap)
+            if _abandoned(what, due) and ward.backend.session is not None:
+                what = Errand(what.resource, what.token, what.ttl, inf)
+                what.due = due
+                ward.meters.errands.n += 1
             if not _open(what, due):
                 self._closed = max(0, self._closed - 1)
                 continue
@@ -261,6 +270,14 @@ class Keeper:
 
 def _open(what: Grant | Errand, due: float) -> bool:
     return what.due == due and (isinstance(what, Errand) or what.state is HELD)
+
+
+def _abandoned(what: Grant | Errand, due: float) -> TypeGuard[Grant]:
+    """Return whether the collector took the handle of a lease; it could only mark it, the store must still be told.
+
+    Elsewhere the ttl ends it; a grant that lives with a session would stay as long as the process (N10).
+    """
+    return isinstance(what, Grant) and what.reason == "abandoned" and what.due == due
 
 
 def tell(grant: Grant) -> None:

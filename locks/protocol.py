@@ -100,7 +100,7 @@ class LeaseProtocol:
                 with span("lock.wait", backend=backend.kind):  # names of locks are unbounded and may be personal
                     fence, start = await waiter.run(answer)
             if backend.session is not None:
-                ttl = backend.session if renew else min(ttl, backend.session)
+                ttl = min(ttl, backend.session)
             grant = Grant(resource, token, fence, ttl, deadline(start, ttl), start, renew, claim, start + max_hold)
             self._keeper.watch(self, grant, start)
         except GeneratorExit:
@@ -199,6 +199,8 @@ class LeaseProtocol:
         sent = self.runtime.now()
         if not grant.valid(sent):
             raise grant.lost(sent)
+        if self.backend.session is not None:  # no store can promise more than it keeps a silent session
+            ttl = min(ttl, self.backend.session)
         timeout = min(self.backend.patience, grant.deadline - sent)
         (answer,) = await self.backend.renew([Renewal(grant.resource, grant.token, grant.fence, ttl)], timeout)
         if answer is Kept.NOT_OWNER:
@@ -226,6 +228,10 @@ class LeaseProtocol:
             self._keeper.lose(grant, "taken", self.meters)
             raise grant.lost(sent)
         grant.claim = claim
+
+    def abandon(self, grant: Grant) -> None:
+        """Announce the loss of a lease without giving it back: what it covers goes on, so its ttl must run out."""
+        self._keeper.lose(grant, "closed", self.meters)
 
     # -- what becomes of the store's session; called from its thread
 

@@ -86,6 +86,13 @@ def _sql(url: Url, space: str, answer_within: float | None) -> Source:
     return SqlSource(url.raw, space, answer_within)
 
 
+def _zookeeper(url: Url, space: str, answer_within: float | None) -> Source:
+    require("kazoo", "zookeeper")
+    from .backends.zookeeper import ZooKeeperSource
+
+    return ZooKeeperSource.from_url(url, space, answer_within, BLOCKING, ASYNCIO)
+
+
 def source(target: str | object, space: str, answer_within: float | None) -> Source:
     """Return the store behind a URL or a client.
 
@@ -96,7 +103,8 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
     given: Any = target
     if isinstance(given, str):
         url = parse(given)
-        schemes = {"memory": _memory, **dict.fromkeys(_REDIS, _redis), **dict.fromkeys(_SQL, _sql)}
+        schemes = {"memory": _memory, "zookeeper": _zookeeper}
+        schemes |= {**dict.fromkeys(_REDIS, _redis), **dict.fromkeys(_SQL, _sql)}
         return choose(url, schemes, what="lock")(url, space, answer_within)
     if type(given).__module__.partition(".")[0] == "redis" or hasattr(given, "connection_pool"):
         from .backends.redis import RedisSource
@@ -106,6 +114,10 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
         from .backends.sql import SqlSource
 
         return SqlSource(given, space, answer_within)
+    if hasattr(given, "client_state") and hasattr(given, "chroot"):  # a KazooClient, or somebody's subclass of it
+        from .backends.zookeeper import ZooKeeperSource
+
+        return ZooKeeperSource.from_client(given, space, answer_within, BLOCKING, ASYNCIO)
     raise Misuse(f"locks connect to a URL such as 'redis://localhost/0' or a Redis client, got {type(given).__name__}")
 
 
