@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 from backstay.blocking import drive
 
 from . import ending, fork
-from .barrier import AsyncBarrier, Barrier
-from .coordination import Coordination, Gatherings
+from .coordination import AsyncCoordination, BlockingCoordination
 from .keepers import announce_keeper, drop_closed, keeper, keeper_of
-from .latch import AsyncLatch, Latch
 from .lock import AsyncMutex, Mutex, Reach
 from .options import Duration
 from .owners import this_process
@@ -23,6 +21,7 @@ from .recipes import Faces, Recipes
 from .reentrant import AsyncReentrantMutex, Holds, ReentrantMutex
 from .semaphore import AsyncSemaphore, Semaphore
 from .source import ASYNCIO, BLOCKING, Source, checked_source
+from .standing import Standing
 from .telemetry import Meters
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncLocks", "Locks"]
 
 
-class Locks(Recipes[Mutex, ReadWrite, Semaphore], Coordination[Latch, Barrier]):
+class Locks(Recipes[Mutex, ReadWrite, Semaphore], BlockingCoordination):
     """Distributed locks for threads.
 
         locks = Locks.connect("redis://localhost/0", namespace="shop")
@@ -48,14 +47,13 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore], Coordination[Latch, Barrier]):
 
     _faces = Faces(mutex=Mutex.named, reentrant=ReentrantMutex.held_in, read_write=ReadWrite, semaphore=Semaphore.named)
 
-    _gatherings = Gatherings(latch=Latch, barrier=Barrier)
-
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
         self._meters = Meters(store.kind, namespace)
         self._protocol = protocol = LeaseProtocol(BLOCKING, store.blocking(), keeper, this_process, self._meters)
         self._reach = lambda: protocol
         self._holds = Holds()
+        self._standing = Standing()
         self._twin: AsyncLocks | None = None
         fork.watch(self)
         ending.watch(self)
@@ -98,6 +96,7 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore], Coordination[Latch, Barrier]):
     def close(self) -> None:
         """Announce the loss of every lease still held here, give it back, and drop the connections."""
         ending.forget(self)
+        self._standing.close()
         drive(self._protocol.close())
         if self._twin is not None:
             self._twin.forsake()
@@ -115,11 +114,12 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore], Coordination[Latch, Barrier]):
 
     def forked(self) -> None:
         """Run in a forked child: what belongs to the parent is dropped."""
+        self._standing.forget()
         self._protocol.backend.forked()
         announce_keeper()
 
 
-class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore], Coordination[AsyncLatch, AsyncBarrier]):
+class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore], AsyncCoordination):
     """Distributed locks for asyncio; one object serves any number of event loops, one after the other or at once.
 
         locks = AsyncLocks.connect("redis://localhost/0", namespace="shop")
@@ -137,14 +137,13 @@ class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore], Coordinati
         semaphore=AsyncSemaphore.named,
     )
 
-    _gatherings = Gatherings(latch=AsyncLatch, barrier=AsyncBarrier)
-
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
         self._meters = Meters(store.kind, namespace)
         self._protocols: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LeaseProtocol]
         self._protocols = weakref.WeakKeyDictionary()
         self._holds = Holds()
+        self._standing = Standing()
         self._twin: Locks | None = None
         self._closed = False
         fork.watch(self)
@@ -197,6 +196,7 @@ class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore], Coordinati
 
     async def close(self) -> None:
         """Announce the loss of every lease still held here, give it back, and drop the connections."""
+        await self._standing.aclose()
         self.forsake()
         await self._protocol().close()
         if self._twin is not None:
@@ -221,4 +221,5 @@ class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore], Coordinati
 
     def forked(self) -> None:
         """Run in a forked child: what belongs to the parent is dropped."""
+        self._standing.forget()
         self._protocols = weakref.WeakKeyDictionary()
