@@ -13,7 +13,7 @@ from backstay.clock import Clock
 from backstay.errors import Misuse, OutcomeUnknown, Unavailable
 from backstay.locks.backend import Letter
 from backstay.locks.claims import Resource
-from backstay.locks.documents import LIMIT, Document
+from backstay.locks.documents import Document, checked_text
 
 from .answers import Wire
 from .keys import document_keys
@@ -58,9 +58,7 @@ class RedisDocuments:
             Misuse: the text is too long, or the ttl is not above 0.
             OutcomeUnknown: also where the request was sent twice and refused the second time.
         """
-        length = len(text.encode())
-        if length > LIMIT:
-            raise Misuse(f"{resource}: a document has at most {LIMIT} bytes, got {length}")
+        checked_text(resource, text)
         if ttl is not None and ttl <= 0.0:
             raise Misuse(f"{resource}: the ttl of a document is > 0 s or None, got {ttl:g}")
         lasts = "" if ttl is None else milliseconds(ttl)
