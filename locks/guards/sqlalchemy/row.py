@@ -123,8 +123,10 @@ def _after_write(mapper: Mapper[Any], connection: Connection, target: FencedRow)
 
 
 def watch(connection: Connection) -> None:
-    """See what the connection's guarded writes match, from now on."""
-    if not event.contains(connection, "after_execute", _after_execute):
+    """See what guarded writes match, from now on."""
+    if not event.contains(connection.engine, "after_execute", _after_execute):
+        # The engine's listeners serve connections that are made later; this one is there already.
+        event.listen(connection.engine, "after_execute", _after_execute)
         event.listen(connection, "after_execute", _after_execute)
 
 
