@@ -16,8 +16,10 @@ from .guard import current_lease
 from .handle import AsyncLease, Held, Lease
 from .latch import AsyncLatch, Latch
 from .lock import AsyncMutex, Mutex
+from .multi import AsyncMulti, AsyncMultiLease, Multi, MultiLease
 from .options import Options
 from .read_write import AsyncReadWrite, AsyncReadWriteLease, ReadWrite, ReadWriteLease
+from .segmented import AsyncSegmented, Segmented
 from .semaphore import AsyncPermits, AsyncSemaphore, Permits, Semaphore
 
 __all__ = [
@@ -25,10 +27,13 @@ __all__ = [
     "AsyncLatch",
     "AsyncLease",
     "AsyncLocks",
+    "AsyncMulti",
+    "AsyncMultiLease",
     "AsyncMutex",
     "AsyncPermits",
     "AsyncReadWrite",
     "AsyncReadWriteLease",
+    "AsyncSegmented",
     "AsyncSemaphore",
     "Barrier",
     "BrokenBarrier",
@@ -37,11 +42,14 @@ __all__ = [
     "Lease",
     "LockLost",
     "Locks",
+    "Multi",
+    "MultiLease",
     "Mutex",
     "Options",
     "Permits",
     "ReadWrite",
     "ReadWriteLease",
+    "Segmented",
     "Semaphore",
     "SizeDiffers",
     "current_lease",

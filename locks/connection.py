@@ -13,12 +13,14 @@ from . import ending, fork
 from .coordination import AsyncCoordination, BlockingCoordination
 from .keepers import announce_keeper, drop_closed, keeper, keeper_of
 from .lock import AsyncMutex, Mutex, Reach
+from .multi import AsyncMulti, Multi
 from .options import Duration
 from .owners import this_process
 from .protocol import LeaseProtocol
 from .read_write import AsyncReadWrite, ReadWrite
 from .recipes import Faces, Recipes
 from .reentrant import AsyncReentrantMutex, Holds, ReentrantMutex
+from .segmented import AsyncSegmented, Segmented
 from .semaphore import AsyncSemaphore, Semaphore
 from .source import ASYNCIO, BLOCKING, Source, checked_source
 from .standing import Standing
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncLocks", "Locks"]
 
 
-class Locks(Recipes[Mutex, ReadWrite, Semaphore], BlockingCoordination):
+class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoordination):
     """Distributed locks for threads.
 
         locks = Locks.connect("redis://localhost/0", namespace="shop")
@@ -45,7 +47,14 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore], BlockingCoordination):
     notices in time. Check the fence at the resource.
     """
 
-    _faces = Faces(mutex=Mutex.named, reentrant=ReentrantMutex.held_in, read_write=ReadWrite, semaphore=Semaphore.named)
+    _faces = Faces(
+        mutex=Mutex.named,
+        reentrant=ReentrantMutex.held_in,
+        read_write=ReadWrite,
+        semaphore=Semaphore.named,
+        segmented=Segmented,
+        multi=Multi,
+    )
 
     def __init__(self, store: Source, namespace: str) -> None:
         self._source, self._namespace = store, namespace
@@ -119,7 +128,10 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore], BlockingCoordination):
         announce_keeper()
 
 
-class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore], AsyncCoordination):
+class AsyncLocks(
+    Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore, AsyncSegmented, AsyncMulti],
+    AsyncCoordination,
+):
     """Distributed locks for asyncio; one object serves any number of event loops, one after the other or at once.
 
         locks = AsyncLocks.connect("redis://localhost/0", namespace="shop")
@@ -135,6 +147,8 @@ class AsyncLocks(Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore], AsyncCoord
         reentrant=AsyncReentrantMutex.held_in,
         read_write=AsyncReadWrite,
         semaphore=AsyncSemaphore.named,
+        segmented=AsyncSegmented,
+        multi=AsyncMulti,
     )
 
     def __init__(self, store: Source, namespace: str) -> None:

@@ -13,7 +13,7 @@ from .loss import AsyncLoss, Loss
 from .options import Duration, seconds, terms
 from .protocol import LeaseProtocol
 
-__all__ = ["AsyncLease", "Held", "Lease", "Site"]
+__all__ = ["AsyncLease", "Held", "Lease", "Site", "longer"]
 
 Site = tuple[CodeType, int]
 """Where in the caller's code a lease was acquired."""
@@ -118,7 +118,7 @@ class Lease(Held):
             LockLost: it has ended.
             Unavailable, OutcomeUnknown: the store did not answer; the deadline stays as it was.
         """
-        drive(self._protocol.extend(self._grant, _longer(self._grant, ttl)))
+        drive(self._protocol.extend(self._grant, longer(self._grant, ttl)))
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing.
@@ -160,7 +160,7 @@ class AsyncLease(Held):
             LockLost: it has ended.
             Unavailable, OutcomeUnknown: the store did not answer; the deadline stays as it was.
         """
-        await self._protocol.extend(self._grant, _longer(self._grant, ttl))
+        await self._protocol.extend(self._grant, longer(self._grant, ttl))
 
     async def release(self) -> None:
         """Give the lock back; a second call does nothing.
@@ -176,7 +176,8 @@ class AsyncLease(Held):
         return await self._protocol.leave(self._grant)
 
 
-def _longer(grant: Grant, ttl: Duration | None) -> float:
+def longer(grant: Grant, ttl: Duration | None) -> float:
+    """Return the seconds that an extension asks for: the lease's own ttl where none is given."""
     if ttl is None:
         return grant.ttl
     return terms(seconds(ttl, "ttl")).ttl

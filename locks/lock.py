@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from backstay.blocking import drive
 from backstay.errors import Misuse
@@ -20,49 +20,37 @@ from .lease import Grant
 from .options import Terms, checked_name
 from .protocol import LeaseProtocol
 
-__all__ = ["AsyncMutex", "AsyncSection", "Mutex", "Reach", "Section"]
+if TYPE_CHECKING:
+    from .multi import AsyncMultiLease, MultiLease
+
+__all__ = ["AsyncBlock", "AsyncMutex", "AsyncSection", "Block", "Mutex", "Reach", "Section"]
 
 Reach = Callable[[], LeaseProtocol]
 """Returns the protocol of this process, or of the running event loop."""
 
 H = TypeVar("H")
-L = TypeVar("L", bound=Lease)
-A = TypeVar("A", bound=AsyncLease)
+L = TypeVar("L", bound="Lease | MultiLease")
+A = TypeVar("A", bound="AsyncLease | AsyncMultiLease")
 
 
-class Section(Generic[L]):
-    """A claim on a resource, on terms: entered with `with`, or acquired and released by hand.
+class Block(Generic[L]):
+    """What is entered with `with`, or acquired and released by hand.
 
     First come, first served. The object itself holds nothing: it can be shared by threads and used again, also
     after a loss.
 
-    Leaving the block gives back what it claimed. If the lease was lost meanwhile, that raises `LockLost`, or, where
+    Leaving the block gives back what it took. If the lease was lost meanwhile, that raises `LockLost`, or, where
     the block has raised already, is added to that error as a note. A store that does not answer at this point is not
     an error of the block: the lock is given back in the background, or else ends with its ttl.
     """
 
-    __slots__ = ("_claim", "_entered", "_lease", "_reach", "_resource", "_terms")
+    __slots__ = ("_entered", "_reach", "_terms")
 
-    def __init__(
-        self,
-        reach: Reach,
-        resource: Resource,
-        claim: Claim,
-        terms: Terms,
-        lease: Callable[[LeaseProtocol, Grant, Site], L],
-    ) -> None:
+    def __init__(self, reach: Reach, terms: Terms) -> None:
         if terms.cancel_on_loss:
             raise Misuse("cancel_on_loss is for asyncio: a thread cannot be cancelled; call lease.check() in it")
-        self._reach, self._resource, self._claim, self._terms, self._lease = reach, resource, claim, terms, lease
+        self._reach, self._terms = reach, terms
         self._entered: list[tuple[int, L]] = []
-
-    @property
-    def name(self) -> str:
-        """The name of the lock."""
-        return self._resource.name
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} at {self._reach().backend.label}>"
 
     def acquire(self) -> L:
         """Acquire the lock within the wait and return its lease, which the caller must release.
@@ -77,8 +65,7 @@ class Section(Generic[L]):
         return self._take((frame.f_code, frame.f_lineno))
 
     def _take(self, site: Site) -> L:
-        protocol = self._reach()
-        return self._lease(protocol, drive(asked(protocol, self._resource, self._claim, self._terms)), site)
+        raise NotImplementedError
 
     def _enter(self, site: Site) -> L:
         """Take what a block runs under."""
@@ -97,19 +84,10 @@ class Section(Generic[L]):
         report(lease._leave(), error, self._terms)
 
 
-class AsyncSection(Generic[A]):
-    """A claim on a resource, on terms: entered with `async with`, or acquired and released by hand.
+class Section(Block[L]):
+    """A claim on a resource, on terms."""
 
-    First come, first served. The object itself holds nothing: it can be shared by tasks and used again, also
-    after a loss.
-
-    Leaving the block gives back what it claimed. If the lease was lost meanwhile, that raises `LockLost`, or, where
-    the block has raised already, is added to that error as a note. A store that does not answer at this point is not
-    an error of the block: the lock is given back in the background, or else ends with its ttl. Cancellation at
-    any await leaves nothing behind.
-    """
-
-    __slots__ = ("_claim", "_entered", "_lease", "_reach", "_resource", "_terms")
+    __slots__ = ("_claim", "_lease", "_resource")
 
     def __init__(
         self,
@@ -117,10 +95,10 @@ class AsyncSection(Generic[A]):
         resource: Resource,
         claim: Claim,
         terms: Terms,
-        lease: Callable[[LeaseProtocol, Grant, Site], A],
+        lease: Callable[[LeaseProtocol, Grant, Site], L],
     ) -> None:
-        self._reach, self._resource, self._claim, self._terms, self._lease = reach, resource, claim, terms, lease
-        self._entered: list[tuple[int, tuple[A, Cancellation | None]]] = []
+        super().__init__(reach, terms)
+        self._resource, self._claim, self._lease = resource, claim, lease
 
     @property
     def name(self) -> str:
@@ -128,7 +106,30 @@ class AsyncSection(Generic[A]):
         return self._resource.name
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
+        return f"<{type(self).__name__} {self.name!r} at {self._reach().backend.label}>"
+
+    def _take(self, site: Site) -> L:
+        protocol = self._reach()
+        return self._lease(protocol, drive(asked(protocol, self._resource, self._claim, self._terms)), site)
+
+
+class AsyncBlock(Generic[A]):
+    """What is entered with `async with`, or acquired and released by hand.
+
+    First come, first served. The object itself holds nothing: it can be shared by tasks and used again, also
+    after a loss.
+
+    Leaving the block gives back what it took. If the lease was lost meanwhile, that raises `LockLost`, or, where
+    the block has raised already, is added to that error as a note. A store that does not answer at this point is not
+    an error of the block: the lock is given back in the background, or else ends with its ttl. Cancellation at
+    any await leaves nothing behind.
+    """
+
+    __slots__ = ("_entered", "_reach", "_terms")
+
+    def __init__(self, reach: Reach, terms: Terms) -> None:
+        self._reach, self._terms = reach, terms
+        self._entered: list[tuple[int, tuple[A, Cancellation | None]]] = []
 
     async def acquire(self) -> A:
         """Acquire the lock within the wait and return its lease, which the caller must release.
@@ -143,8 +144,7 @@ class AsyncSection(Generic[A]):
         return await self._take((frame.f_code, frame.f_lineno))
 
     async def _take(self, site: Site) -> A:
-        protocol = self._reach()
-        return self._lease(protocol, await asked(protocol, self._resource, self._claim, self._terms), site)
+        raise NotImplementedError
 
     async def _enter(self, site: Site) -> A:
         """Take what a block runs under."""
@@ -166,6 +166,35 @@ class AsyncSection(Generic[A]):
         if ours and loss is not None:  # the cancellation was ours and ends here
             raise loss from error
         report(loss, error, self._terms)
+
+
+class AsyncSection(AsyncBlock[A]):
+    """A claim on a resource, on terms."""
+
+    __slots__ = ("_claim", "_lease", "_resource")
+
+    def __init__(
+        self,
+        reach: Reach,
+        resource: Resource,
+        claim: Claim,
+        terms: Terms,
+        lease: Callable[[LeaseProtocol, Grant, Site], A],
+    ) -> None:
+        super().__init__(reach, terms)
+        self._resource, self._claim, self._lease = resource, claim, lease
+
+    @property
+    def name(self) -> str:
+        """The name of the lock."""
+        return self._resource.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    async def _take(self, site: Site) -> A:
+        protocol = self._reach()
+        return self._lease(protocol, await asked(protocol, self._resource, self._claim, self._terms), site)
 
 
 class Mutex(Section[Lease]):

@@ -33,21 +33,24 @@ def wait_for_listeners(timeout: float) -> None:
 class _News:
     """What both makes share. Made when somebody first asks for it, so that a lock without listeners pays nothing."""
 
-    __slots__ = ("_grant", "_listeners", "_runtime", "_signal", "_told")
+    __slots__ = ("_grants", "_listeners", "_runtime", "_signal", "_told")
 
-    def __init__(self, runtime: Runtime, grant: Grant) -> None:
-        self._runtime, self._grant = runtime, grant
+    def __init__(self, runtime: Runtime, *grants: Grant) -> None:
+        self._runtime, self._grants = runtime, grants
         self._signal = runtime.signal()
         self._listeners: list[Listener] = []
         self._told = False
-        grant.notice = self._tell
-        if grant.state is LOST:  # it went while we were being made
+        for grant in grants:
+            grant.notice = self._tell
+        if any(grant.state is LOST for grant in grants):  # it went while we were being made
             self._tell()
 
     def is_set(self) -> bool:
         """Return whether the lease is lost; computed, so it is true in time even where nothing else runs (C3)."""
-        grant = self._grant
-        return grant.state is LOST or (grant.state.value == "held" and self._runtime.now() >= grant.deadline)
+        now = self._runtime.now()
+        return any(
+            grant.state is LOST or (grant.state.value == "held" and now >= grant.deadline) for grant in self._grants
+        )
 
     def call(self, listener: Listener) -> None:
         """Call `listener` once when the lease is lost, beside the holder's work; at once where it is lost already.
@@ -61,7 +64,7 @@ class _News:
 
     def _tell(self) -> None:
         self._signal.set()
-        if self._grant.state is LOST:
+        if any(grant.state is LOST for grant in self._grants):
             self._told = True
             self._start_listeners()
 

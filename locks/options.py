@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 from backstay.errors import Misuse
 
 __all__ = ["Duration", "Options", "Terms", "changed", "checked_answer_within", "checked_name", "checked_namespace",
-           "checked_size", "seconds", "terms"]  # fmt: skip
+           "checked_size", "seconds", "terms", "waiting_less"]  # fmt: skip
 
 Duration = float | timedelta
 
@@ -111,6 +111,11 @@ def changed(agreed: Terms, options: Options) -> Terms:
         return agreed
     fresh = terms(**options)
     return replace(agreed, **{name: getattr(fresh, name) for name in options})
+
+
+def waiting_less(agreed: Terms, wait: float) -> Terms:
+    """Return the terms with what is left of the wait."""
+    return replace(agreed, wait=max(0.0, wait))
 
 
 def checked_name(name: str) -> str:

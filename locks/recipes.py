@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack
 
@@ -23,22 +23,26 @@ T = TypeVar("T")
 M = TypeVar("M")
 R = TypeVar("R")
 S = TypeVar("S")
+G = TypeVar("G")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Faces(Generic[M, R, S]):
+class Faces(Generic[M, R, S, G, U]):
     """What makes the locks of one colour."""
 
     mutex: Callable[[Reach, str, Terms], M]
     reentrant: Callable[[Holds, Reach, str, Terms], M]
     read_write: Callable[[Reach, Holds, str, Terms], R]
     semaphore: Callable[[Reach, str, int | None, Terms], S]
+    segmented: Callable[[Reach, str, int, Terms], G]
+    multi: Callable[[Reach, Sequence[str], Terms], U]
 
 
-class Recipes(Generic[M, R, S]):
+class Recipes(Generic[M, R, S, G, U]):
     """The recipes that are claims on a resource."""
 
-    _faces: Faces[M, R, S]
+    _faces: Faces[M, R, S, G, U]
     _holds: Holds
 
     def _reached(self) -> Reach:
@@ -95,6 +99,32 @@ class Recipes(Generic[M, R, S]):
         """
         return self._faces.semaphore(self._reached(), name, permits, terms(**options))
 
+    def segmented(self, name: str, *, segments: int, **options: Unpack[Options]) -> G:
+        """Return the lock in stripes of that name: `.lock(*keys)` takes those of some keys, `.whole()` all.
+
+        Args:
+            name: 1 to 512 characters.
+            segments: how many stripes, 1 to 1024; the first caller's number goes into the store, and who says another
+                is refused.
+            options: see `Options`; `.lock(...)` and `.whole(...)` may change them.
+
+        Raises:
+            Misuse: one of these is out of range.
+        """
+        return self._faces.segmented(self._reached(), name, segments, terms(**options))
+
+    def multi(self, *names: str, **options: Unpack[Options]) -> U:
+        """Return the locks of these names as one, taken together or not at all.
+
+        Args:
+            names: 1 to 256, in any order; a name that comes twice counts once.
+            options: see `Options`; the wait is for all of them together.
+
+        Raises:
+            Misuse: one of these is out of range.
+        """
+        return self._faces.multi(self._reached(), names, terms(**options))
+
     def guard(
         self,
         template: str,
@@ -122,7 +152,7 @@ class Recipes(Generic[M, R, S]):
             raise Misuse(f"side must be 'read' or 'write', got {side!r}")
         agreed = terms(**options)
 
-        def section(locks: Recipes[Any, Any, Any], name: str) -> Any:
+        def section(locks: Recipes[Any, Any, Any, Any, Any], name: str) -> Any:
             if side is not None:
                 lock = locks.read_write(name, **options)
                 return lock.read() if side == "read" else lock.write()

@@ -7,8 +7,11 @@ real time for what only time can show (an expiry, a renewal), a few tenths of a 
 from __future__ import annotations
 
 from .faces import AsyncFace, BlockingFace, Face, LocksContract, OneThread
+from .multi import MultiContract
 from .mutex import MutexContract
 from .read_write import ReadWriteContract
+from .reentrant import ReentrantContract
+from .segmented import SegmentedContract
 from .semaphore import SemaphoreContract
 
 __all__ = [
@@ -16,8 +19,11 @@ __all__ = [
     "BlockingFace",
     "Face",
     "LocksContract",
+    "MultiContract",
     "MutexContract",
     "OneThread",
     "ReadWriteContract",
+    "ReentrantContract",
+    "SegmentedContract",
     "SemaphoreContract",
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
@@ -19,6 +21,7 @@ T = TypeVar("T")
 
 SHORT = 0.15  # s, a ttl that ends within a test
 LONG = 30.0  # s, a ttl that does not
+THREADS = 128  # more than any test has calls under way
 PATIENCE = 5.0  # s for what should come at once
 
 
@@ -70,13 +73,21 @@ class Face:
 
 
 class BlockingFace(Face):
-    """`Locks`, each call in a thread of its own."""
+    """`Locks`, each call in a thread of its own: those that wait must not keep those that release from a thread."""
 
     def __init__(self, locks: Locks) -> None:
         self.locks = locks
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="backstay-contract")
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, contextvars.copy_context().run, work)
 
     async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return await asyncio.to_thread(function, *args, **kwargs)
+        return await self._in_thread(lambda: function(*args, **kwargs))
+
+    async def close(self) -> None:
+        await super().close()
+        self._threads.shutdown(wait=False)
 
     async def inside(self, section: Any, work: Callable[[Any], Awaitable[T]]) -> T:
         async def body(lease: Any) -> T:
@@ -86,10 +97,10 @@ class BlockingFace(Face):
             with section as lease:
                 return asyncio.run(body(lease))
 
-        return await asyncio.to_thread(run)
+        return await self._in_thread(run)
 
     async def alone(self, work: Callable[[Face], Coroutine[Any, Any, T]]) -> T:
-        return await asyncio.to_thread(lambda: drive(work(OneThread(self.locks))))
+        return await self._in_thread(lambda: drive(work(OneThread(self.locks))))
 
 
 class OneThread(Face):

@@ -7,7 +7,14 @@ import uuid
 import pytest
 
 from backstay.locks import AsyncLocks, Locks
-from backstay.testing.locks import LocksContract, ReadWriteContract, SemaphoreContract
+from backstay.testing.locks import (
+    LocksContract,
+    MultiContract,
+    ReadWriteContract,
+    ReentrantContract,
+    SegmentedContract,
+    SemaphoreContract,
+)
 
 
 class Memory(LocksContract):
@@ -22,7 +29,19 @@ class Memory(LocksContract):
         return AsyncLocks.connect(self.url, namespace="contract")
 
 
+class TestMulti(Memory, MultiContract):
+    pass
+
+
 class TestReadWrite(Memory, ReadWriteContract):
+    pass
+
+
+class TestReentrant(Memory, ReentrantContract):
+    pass
+
+
+class TestSegmented(Memory, SegmentedContract):
     pass
 
 
