@@ -85,10 +85,6 @@ class BlockingFace(Face):
     async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await self._in_thread(lambda: function(*args, **kwargs))
 
-    async def close(self) -> None:
-        await super().close()
-        self._threads.shutdown(wait=False)
-
     async def inside(self, section: Any, work: Callable[[Any], Awaitable[T]]) -> T:
         async def body(lease: Any) -> T:
             return await work(lease)
