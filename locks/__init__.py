@@ -11,46 +11,66 @@ from __future__ import annotations
 
 from .barrier import AsyncBarrier, Barrier
 from .connection import AsyncLocks, Locks
+from .election import AsyncElection, Election, Leader
 from .errors import BrokenBarrier, LockLost, SizeDiffers
 from .guard import current_lease
 from .handle import AsyncLease, Held, Lease
 from .latch import AsyncLatch, Latch
+from .leadership import AsyncLeadership, Leadership
 from .lock import AsyncMutex, Mutex
 from .multi import AsyncMulti, AsyncMultiLease, Multi, MultiLease
+from .once import Once
 from .options import Options
 from .read_write import AsyncReadWrite, AsyncReadWriteLease, ReadWrite, ReadWriteLease
 from .segmented import AsyncSegmented, Segmented
 from .semaphore import AsyncPermits, AsyncSemaphore, Permits, Semaphore
+from .singleton import AsyncSingleton, Singleton
+from .states.news import News
+from .stock import AsyncPortion, AsyncStock, Levels, Portion, Stock
 
 __all__ = [
     "AsyncBarrier",
+    "AsyncElection",
     "AsyncLatch",
+    "AsyncLeadership",
     "AsyncLease",
     "AsyncLocks",
     "AsyncMulti",
     "AsyncMultiLease",
     "AsyncMutex",
     "AsyncPermits",
+    "AsyncPortion",
     "AsyncReadWrite",
     "AsyncReadWriteLease",
     "AsyncSegmented",
     "AsyncSemaphore",
+    "AsyncSingleton",
+    "AsyncStock",
     "Barrier",
     "BrokenBarrier",
+    "Election",
     "Held",
     "Latch",
+    "Leader",
+    "Leadership",
     "Lease",
+    "Levels",
     "LockLost",
     "Locks",
     "Multi",
     "MultiLease",
     "Mutex",
+    "News",
+    "Once",
     "Options",
     "Permits",
+    "Portion",
     "ReadWrite",
     "ReadWriteLease",
     "Segmented",
     "Semaphore",
+    "Singleton",
     "SizeDiffers",
+    "Stock",
     "current_lease",
 ]

@@ -19,6 +19,7 @@ from .once import Once, once
 from .options import Duration, terms
 from .singleton import AsyncSingleton, Singleton
 from .standing import Standing
+from .stock import AsyncStock, Stock
 
 if TYPE_CHECKING:
     from .connection import AsyncLocks, Locks
@@ -28,24 +29,26 @@ __all__ = ["AsyncCoordination", "BlockingCoordination", "Coordination", "Gatheri
 L = TypeVar("L")
 B = TypeVar("B")
 E = TypeVar("E")
+K = TypeVar("K")
 R = TypeVar("R")
 
 WEEK = 7 * 86400.0  # s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gatherings(Generic[L, B, E]):
-    """What makes the latches, barriers and elections of one colour."""
+class Gatherings(Generic[L, B, E, K]):
+    """What makes the latches, barriers, elections and stocks of one colour."""
 
     latch: Callable[[Reach, str, int, Duration], L]
     barrier: Callable[[Reach, str, int, Duration], B]
     election: Callable[[Reach, Standing, str, str | None, Terms], E]
+    stock: Callable[[Reach, str, int], K]
 
 
-class Coordination(Generic[L, B, E]):
+class Coordination(Generic[L, B, E, K]):
     """The recipes that are a shared document."""
 
-    _gatherings: Gatherings[L, B, E]
+    _gatherings: Gatherings[L, B, E, K]
     _standing: Standing
 
     def _reached(self) -> Reach:
@@ -86,6 +89,19 @@ class Coordination(Generic[L, B, E]):
             Misuse: one of these is out of range.
         """
         return self._gatherings.barrier(self._reached(), name, parties, keep)
+
+    def stock(self, name: str, *, segments: int = 8) -> K:
+        """Return the stock of that name: a number of units that many take from at once; nothing is sent yet.
+
+        Args:
+            name: 1 to 500 characters.
+            segments: how many documents it is split over, at most 1,024; more let more take at the same time, and make
+                finding out that it is empty dearer. The first caller's number goes into the store.
+
+        Raises:
+            Misuse: one of these is out of range.
+        """
+        return self._gatherings.stock(self._reached(), name, segments)
 
     def election(
         self,
@@ -144,10 +160,10 @@ class Coordination(Generic[L, B, E]):
         )
 
 
-class BlockingCoordination(Coordination[Latch, Barrier, Election]):
+class BlockingCoordination(Coordination[Latch, Barrier, Election, Stock]):
     """The recipes that are a shared document, for threads."""
 
-    _gatherings = Gatherings(latch=Latch, barrier=Barrier, election=Election)
+    _gatherings = Gatherings(latch=Latch, barrier=Barrier, election=Election, stock=Stock)
 
     def singleton(
         self,
@@ -176,10 +192,10 @@ class BlockingCoordination(Coordination[Latch, Barrier, Election]):
         return decorate
 
 
-class AsyncCoordination(Coordination[AsyncLatch, AsyncBarrier, AsyncElection]):
+class AsyncCoordination(Coordination[AsyncLatch, AsyncBarrier, AsyncElection, AsyncStock]):
     """The recipes that are a shared document, for asyncio."""
 
-    _gatherings = Gatherings(latch=AsyncLatch, barrier=AsyncBarrier, election=AsyncElection)
+    _gatherings = Gatherings(latch=AsyncLatch, barrier=AsyncBarrier, election=AsyncElection, stock=AsyncStock)
 
     def singleton(
         self,
