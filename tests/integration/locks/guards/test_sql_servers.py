@@ -174,6 +174,10 @@ def test_asyncio_on_postgresql(postgres_url: str, driver: str) -> None:
 def _waits(engine: Engine) -> bool:
     """Whether a transaction waits for a row lock."""
     if engine.dialect.name == "postgresql":
+        question = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    else:
         # innodb_trx answers from a cache that is renewed only when nobody has asked for 0.1 s
         question = (
             "SELECT count(*) FROM information_schema.processlist "
