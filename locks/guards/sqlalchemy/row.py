@@ -47,7 +47,7 @@ class FencedRow:
     the table are not seen.
 
     The column is `fence`, BIGINT NOT NULL; add it to an existing table with DEFAULT 0. It takes the place of
-    SQLAlchemy's `version_id_col`, of which a class can have one.
+    SQLAlchemy's `version_id_col`, of which a class can have one. Not for `MappedAsDataclass`: use a `TableGuard`.
     """
 
     __mapper_args__: Any

@@ -21,6 +21,8 @@ from backstay.errors import (
     RateLimited,
     Unavailable,
 )
+from backstay.locks import LockLost
+from backstay.locks.guards import StaleFence
 from backstay.problem import MEDIA_TYPE, check_unknown_status, problem
 from backstay.url import mask
 
@@ -83,6 +85,15 @@ def test_retry_after_is_whole_seconds_rounded_up_and_at_least_one(retry_after: f
 def test_retry_after_is_left_out_where_nobody_can_tell(retry_after: float | None) -> None:
     assert "Retry-After" not in problem(RateLimited("x", retry_after=retry_after)).headers
     assert "Retry-After" not in problem(Unavailable("x")).headers
+
+
+def test_what_clients_can_mend_they_are_told_and_each_kind_has_its_own_name() -> None:
+    found = document(StaleFence("lock 'a': overtaken", lock="a", fence=1, highest=2))
+    assert (found["type"], found["status"]) == ("urn:backstay:stale-fence", 409)
+    assert found["detail"] == "lock 'a': overtaken"
+    lost = document(LockLost("lock 'a' at 10.0.0.7 expired", lock="a", fence=1, reason="expired"))
+    assert (lost["type"], lost["status"]) == ("urn:backstay:lock-lost", 500)
+    assert "10.0.0.7" not in lost["detail"]
 
 
 def test_an_unknown_outcome_says_what_to_ask() -> None:
