@@ -51,6 +51,8 @@ class Place:
     fence: int = 0
     asked: bool = False
     """A create was sent and its answer not seen."""
+    agreed: bool = False
+    """The size was once as it was said; a resize since then that kept what units mean leaves it its place."""
 
     @property
     def path(self) -> str:
@@ -99,7 +101,7 @@ class Exchange:
         self.session, self._wire, self._label = session, wire, label
         self.containers = True
 
-    async def ask(self, until: float, calls: Sequence[Call], *, wrote: bool, ends: bool = False) -> list[Any]:
+    async def ask(self, until: float, calls: Sequence[Call], *, wrote: bool) -> list[Any]:
         """Send all and return the answers, errors of single requests as values.
 
         Raises:
@@ -107,6 +109,8 @@ class Exchange:
             Unavailable: an answer is missing, or the session is over.
             Misuse: the server refuses such requests for good.
         """
+        if not calls:
+            return []
         client = self.session.client
         answers = [call(client) for call in calls]
         limit = max(until - monotonic(), 0.001)
@@ -234,7 +238,8 @@ class Look:
     async def _agreed(self, size: Size) -> bool:
         """See that we and the store mean the same size; false where somebody was faster in saying it first."""
         said = self.claim.size
-        if said in (0, size.size):
+        if said in (0, size.size) or (self.place.agreed and not size.drained):
+            self.place.agreed = True
             return True
         if size.size:
             await self.leave()

@@ -1,4 +1,4 @@
-"""The contracts over a real ZooKeeper, on both faces."""
+"""The contracts of all recipes and of documents on a real ZooKeeper, on both faces."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ import pytest
 from kazoo.client import KazooClient
 
 from backstay.locks import AsyncLocks, Locks
-from backstay.testing.locks import MutexContract
+from backstay.testing.locks import (
+    MultiContract,
+    MutexContract,
+    ReadWriteContract,
+    ReentrantContract,
+    SegmentedContract,
+    SemaphoreContract,
+)
+from backstay.testing.locks_documents import DocumentsContract
+from backstay.testing.locks_gathering import BarrierContract, LatchContract
+
+SESSION = 40.0
+"""A promise of 30 s, the longest ttl of the suites: where a session is shorter, so is every lease."""
 
 
-class TestMutex(MutexContract):
+class OnZooKeeper:
     @pytest.fixture(autouse=True)
     def _store(self, zookeeper_url: str) -> None:
-        self.url = f"{zookeeper_url}?session=40"  # a promise of 30 s: the longest ttl of the suite
+        self.url = f"{zookeeper_url}?session={SESSION}"
 
     def connect(self) -> Locks:
         return Locks.connect(self.url, namespace="contract")
@@ -23,12 +35,39 @@ class TestMutex(MutexContract):
         return AsyncLocks.connect(self.url, namespace="contract")
 
 
+class TestMutex(OnZooKeeper, MutexContract): ...
+
+
+class TestReadWrite(OnZooKeeper, ReadWriteContract): ...
+
+
+class TestSemaphore(OnZooKeeper, SemaphoreContract): ...
+
+
+class TestReentrant(OnZooKeeper, ReentrantContract): ...
+
+
+class TestMulti(OnZooKeeper, MultiContract): ...
+
+
+class TestSegmented(OnZooKeeper, SegmentedContract): ...
+
+
+class TestDocuments(OnZooKeeper, DocumentsContract): ...
+
+
+class TestLatch(OnZooKeeper, LatchContract): ...
+
+
+class TestBarrier(OnZooKeeper, BarrierContract): ...
+
+
 class TestMutexOfAClient(MutexContract):
     """A handed-over client, started before: its session is used, and still there afterwards."""
 
     @pytest.fixture(autouse=True)
     def _store(self, zookeeper_url: str) -> Iterator[None]:
-        self.client = KazooClient(zookeeper_url.removeprefix("zookeeper://"), timeout=40.0)
+        self.client = KazooClient(zookeeper_url.removeprefix("zookeeper://"), timeout=SESSION)
         self.client.start()
         yield
         assert self.client.connected, "the user's client was stopped"
