@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from backstay.blocking import drive
 from backstay.locks import AsyncLocks, Locks
+from backstay.locks.protocol import LeaseProtocol
 
 __all__ = ["PATIENCE", "Store", "TwoFaces"]
 
@@ -28,6 +30,18 @@ class Store:
 
     def __init__(self, locks: Any, pool: ThreadPoolExecutor | None) -> None:
         self.locks, self._pool = locks, pool
+
+    @property
+    def protocol(self) -> LeaseProtocol:
+        """The steps below the face."""
+        reach: Callable[[], LeaseProtocol] = self.locks._reached()
+        return reach()
+
+    async def core(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine from below the face."""
+        if self._pool is None:
+            return await work
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: drive(work))
 
     async def do(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a method of either colour."""

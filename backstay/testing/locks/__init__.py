@@ -6,24 +6,34 @@ real time for what only time can show (an expiry, a renewal), a few tenths of a 
 
 from __future__ import annotations
 
+from .documents import DocumentsContract
+from .election import ElectionContract, OnceContract
 from .faces import AsyncFace, BlockingFace, Face, LocksContract, OneThread
+from .gathering import BarrierContract, LatchContract
 from .multi import MultiContract
 from .mutex import MutexContract
 from .read_write import ReadWriteContract
 from .reentrant import ReentrantContract
 from .segmented import SegmentedContract
 from .semaphore import SemaphoreContract
+from .stock import StockContract
 
 __all__ = [
     "AsyncFace",
+    "BarrierContract",
     "BlockingFace",
+    "DocumentsContract",
+    "ElectionContract",
     "Face",
+    "LatchContract",
     "LocksContract",
     "MultiContract",
     "MutexContract",
+    "OnceContract",
     "OneThread",
     "ReadWriteContract",
     "ReentrantContract",
     "SegmentedContract",
     "SemaphoreContract",
+    "StockContract",
 ]

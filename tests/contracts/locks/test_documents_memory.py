@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from backstay.locks import AsyncLocks, Locks
-from backstay.testing.locks_documents import DocumentsContract
+from backstay.testing.locks import DocumentsContract
 
 
 class TestMemoryDocuments(DocumentsContract):

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from backstay.locks import AsyncLocks, Locks
-from backstay.testing.locks_gathering import BarrierContract, LatchContract
+from backstay.testing.locks import BarrierContract, LatchContract
 
 
 class _Memory:

@@ -1,0 +1,31 @@
+"""The contracts of elections, jobs that run once, and stock over memory, on both faces."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from backstay.locks import AsyncLocks, Locks
+from backstay.testing.locks import ElectionContract, OnceContract, StockContract
+
+
+class _Memory:
+    @pytest.fixture(autouse=True)
+    def _store(self) -> None:
+        self.url = f"memory://{uuid.uuid4().hex}"
+
+    def connect(self) -> Locks:
+        return Locks.connect(self.url, namespace="contract")
+
+    def connect_async(self) -> AsyncLocks:
+        return AsyncLocks.connect(self.url, namespace="contract")
+
+
+class TestMemoryElection(_Memory, ElectionContract): ...
+
+
+class TestMemoryOnce(_Memory, OnceContract): ...
+
+
+class TestMemoryStock(_Memory, StockContract): ...
