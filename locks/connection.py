@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -11,7 +12,11 @@ from backstay.blocking import drive
 
 from . import ending, fork
 from .coordination import AsyncCoordination, BlockingCoordination
+from .hand_over import attached
+from .handle import AsyncLease, Lease
 from .keepers import announce_keeper, drop_closed, keeper, keeper_of
+from .kept import async_lease_of, lease_of
+from .levels import Level
 from .lock import AsyncMutex, Mutex, Reach
 from .multi import AsyncMulti, Multi
 from .options import Duration
@@ -75,6 +80,7 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoor
         *,
         namespace: str = "default",
         answer_within: Duration | None = None,
+        require: Level | None = None,
     ) -> Locks:
         """Name the store; nothing is sent yet.
 
@@ -84,12 +90,13 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoor
             namespace: what this application's keys begin with; 1 to 64 letters, digits, `.`, `_`, `-`.
             answer_within: seconds that one exchange with the store may take; default the client's or URL's
                 `socket_timeout`, else 2.
+            require: the least that the store must guarantee: `efficiency`, `lease`, `fenced` or `transactional`.
 
         Raises:
-            Misuse: the target is malformed or of an unknown kind.
+            Misuse: the target is malformed, of an unknown kind, or guarantees less than is required.
             MissingExtra: the package for it is not installed.
         """
-        return cls(*checked_source(target, namespace, answer_within))
+        return cls(*checked_source(target, namespace, answer_within, require))
 
     def _reached(self) -> Reach:
         return self._reach
@@ -101,6 +108,27 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoor
         if self._twin is None:
             self._twin = AsyncLocks(self._source, self._namespace)
         return self._twin
+
+    def attach(self, text: str, *, renew: bool = True) -> Lease:
+        """Go on with a lease that was detached elsewhere: the same lock, the same fence, nobody in between.
+
+            with locks.attach(text) as lease: ...
+
+        What comes back is a `Lease`, a `Permits` or a `ReadWriteLease`, as it was. A text is to be attached once:
+        whoever attaches it again holds it as well.
+
+        Args:
+            text: what `lease.detach()` returned.
+            renew: renew it every ttl/3 while it is held.
+
+        Raises:
+            Misuse: it is no such text, or was attached in this process already.
+            LockLost: it ended on the way, or belongs to another store or namespace.
+            Unavailable, OutcomeUnknown: the store did not answer; attaching again is safe.
+        """
+        frame = sys._getframe(1)
+        grant = drive(attached(self._protocol, text, renew))
+        return lease_of(self._protocol, grant, (frame.f_code, frame.f_lineno))
 
     def close(self) -> None:
         """Announce the loss of every lease still held here, give it back, and drop the connections."""
@@ -169,6 +197,7 @@ class AsyncLocks(
         *,
         namespace: str = "default",
         answer_within: Duration | None = None,
+        require: Level | None = None,
     ) -> AsyncLocks:
         """Name the store; nothing is sent yet.
 
@@ -178,12 +207,13 @@ class AsyncLocks(
             namespace: what this application's keys begin with; 1 to 64 letters, digits, `.`, `_`, `-`.
             answer_within: seconds that one exchange with the store may take; default the client's or URL's
                 `socket_timeout`, else 2.
+            require: the least that the store must guarantee: `efficiency`, `lease`, `fenced` or `transactional`.
 
         Raises:
-            Misuse: the target is malformed or of an unknown kind.
+            Misuse: the target is malformed, of an unknown kind, or guarantees less than is required.
             MissingExtra: the package for it is not installed.
         """
-        return cls(*checked_source(target, namespace, answer_within))
+        return cls(*checked_source(target, namespace, answer_within, require))
 
     def _reached(self) -> Reach:
         return self._protocol
@@ -207,6 +237,27 @@ class AsyncLocks(
             protocol.closed = self._closed
             self._protocols[loop] = protocol
         return protocol
+
+    async def attach(self, text: str, *, renew: bool = True) -> AsyncLease:
+        """Go on with a lease that was detached elsewhere: the same lock, the same fence, nobody in between.
+
+            async with await locks.attach(text) as lease: ...
+
+        What comes back is an `AsyncLease`, an `AsyncPermits` or an `AsyncReadWriteLease`, as it was. A text is to be
+        attached once: whoever attaches it again holds it as well.
+
+        Args:
+            text: what `lease.detach()` returned.
+            renew: renew it every ttl/3 while it is held.
+
+        Raises:
+            Misuse: it is no such text, or was attached in this process already.
+            LockLost: it ended on the way, or belongs to another store or namespace.
+            Unavailable, OutcomeUnknown: the store did not answer; attaching again is safe.
+        """
+        frame, protocol = sys._getframe(1), self._protocol()
+        grant = await attached(protocol, text, renew)
+        return async_lease_of(protocol, grant, (frame.f_code, frame.f_lineno))
 
     async def close(self) -> None:
         """Announce the loss of every lease still held here, give it back, and drop the connections."""

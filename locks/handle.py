@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from types import CodeType
+from types import CodeType, TracebackType
+from typing import Self
 
 from backstay.blocking import drive
 
 from .errors import LockLost
+from .hand_over import detached
 from .lease import LOST, Grant
 from .loss import AsyncLoss, Loss
 from .options import Duration, seconds, terms
 from .protocol import LeaseProtocol
 
-__all__ = ["AsyncLease", "Held", "Lease", "Site", "longer"]
+__all__ = ["AsyncLease", "Held", "Lease", "Site", "longer", "report"]
 
 Site = tuple[CodeType, int]
 """Where in the caller's code a lease was acquired."""
@@ -120,6 +122,28 @@ class Lease(Held):
         """
         drive(self._protocol.extend(self._grant, longer(self._grant, ttl)))
 
+    def detach(self, ttl: Duration | None = None) -> str:
+        """Hand the lock over: end the lease here without giving it back, and return a text that goes on with it.
+
+        `locks.attach(text)`, in another thread, process or task queue, gives the same lock with the same fence.
+        Until then it is held by nobody, for `ttl` seconds (default: its own ttl), then it is free. This handle can
+        do nothing any more, and leaving its block is no error.
+
+        Raises:
+            Misuse: the store's grants live with its session (ZooKeeper), or other blocks stand on this one.
+            LockLost: it has ended.
+            Unavailable, OutcomeUnknown: the store did not answer; it is held here as before.
+        """
+        return drive(detached(self._protocol, self._grant, longer(self._grant, ttl)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        report(self._leave(), error, True)
+
     def release(self) -> None:
         """Give the lock back; a second call does nothing.
 
@@ -162,6 +186,28 @@ class AsyncLease(Held):
         """
         await self._protocol.extend(self._grant, longer(self._grant, ttl))
 
+    async def detach(self, ttl: Duration | None = None) -> str:
+        """Hand the lock over: end the lease here without giving it back, and return a text that goes on with it.
+
+        `await locks.attach(text)`, in another task, process or task queue, gives the same lock with the same fence.
+        Until then it is held by nobody, for `ttl` seconds (default: its own ttl), then it is free. This handle can
+        do nothing any more, and leaving its block is no error.
+
+        Raises:
+            Misuse: the store's grants live with its session (ZooKeeper), or other blocks stand on this one.
+            LockLost: it has ended.
+            Unavailable, OutcomeUnknown: the store did not answer; it is held here as before.
+        """
+        return await detached(self._protocol, self._grant, longer(self._grant, ttl))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        report(await self._leave(), error, True)
+
     async def release(self) -> None:
         """Give the lock back; a second call does nothing.
 
@@ -181,3 +227,13 @@ def longer(grant: Grant, ttl: Duration | None) -> float:
     if ttl is None:
         return grant.ttl
     return terms(seconds(ttl, "ttl")).ttl
+
+
+def report(loss: LockLost | None, error: BaseException | None, raise_on_loss: bool) -> None:
+    """End a block whose lease was lost (C6): the block's own error goes first."""
+    if loss is None:
+        return
+    if error is not None:
+        error.add_note(f"and meanwhile: {loss}")
+    elif raise_on_loss:
+        raise loss

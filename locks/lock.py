@@ -14,8 +14,7 @@ from backstay.errors import Misuse
 
 from .cancellation import Cancellation
 from .claims import MUTEX, Claim, Resource
-from .errors import LockLost
-from .handle import AsyncLease, Lease, Site
+from .handle import AsyncLease, Lease, Site, report
 from .lease import Grant
 from .options import Terms, checked_name
 from .protocol import LeaseProtocol
@@ -81,7 +80,7 @@ class Block(Generic[L]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         lease = left(self._entered, get_ident())
-        report(lease._leave(), error, self._terms)
+        report(lease._leave(), error, self._terms.raise_on_loss)
 
 
 class Section(Block[L]):
@@ -165,7 +164,7 @@ class AsyncBlock(Generic[A]):
         loss = await lease._leave()
         if ours and loss is not None:  # the cancellation was ours and ends here
             raise loss from error
-        report(loss, error, self._terms)
+        report(loss, error, self._terms.raise_on_loss)
 
 
 class AsyncSection(AsyncBlock[A]):
@@ -247,13 +246,3 @@ def left(entered: list[tuple[int, H]], who: int) -> H:
         if entered[place][0] == who:
             return entered.pop(place)[1]
     return entered.pop()[1]
-
-
-def report(loss: LockLost | None, error: BaseException | None, terms: Terms) -> None:
-    """End a block whose lease was lost (C6): the block's own error goes first."""
-    if loss is None:
-        return
-    if error is not None:
-        error.add_note(f"and meanwhile: {loss}")
-    elif terms.raise_on_loss:
-        raise loss

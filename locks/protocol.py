@@ -229,6 +229,57 @@ class LeaseProtocol:
             raise grant.lost(sent)
         grant.claim = claim
 
+    async def part(self, grant: Grant, ttl: float) -> None:
+        """Let another process go on with a lease, which has `ttl` seconds from now; here it is over (O4).
+
+        Raises:
+            Misuse: grants of this store live with its session.
+            LockLost: it has ended.
+            Unavailable, OutcomeUnknown: the store did not answer; it is held here as before.
+        """
+        if self.backend.session is not None:
+            raise Misuse(
+                f"{grant.resource} lives with this process's session at {self.backend.label}, so nobody else can go on "
+                "with it: release it, or keep locks that change hands in a store of leases"
+            )
+        await self.extend(grant, ttl)
+        renewal = self._keeper.forget(grant, State.DETACHED)
+        if grant.state is not State.DETACHED:  # lost, or released by another thread, while the store was asked
+            raise grant.lost(self.runtime.now())
+        tell(grant)
+        try:
+            if renewal is not None:
+                await renewal.wait(self.backend.patience)
+        except GeneratorExit:
+            raise
+        except BaseException:  # the caller gets no text, so nobody will ever hold it
+            self._keeper.insist(self, grant.resource, grant.token, grant.ttl)
+            raise
+
+    async def adopt(
+        self, resource: Resource, token: str, fence: int, ttl: float, claim: Claim, renew: bool, max_hold: float
+    ) -> Grant:
+        """Go on with a lease that another process parted from.
+
+        Raises:
+            Misuse: it is held here already, or these locks were closed.
+            LockLost: it ended on the way.
+            Unavailable, OutcomeUnknown: the store did not answer; asking again is safe.
+        """
+        if self.closed:
+            raise Misuse(f"{resource}: these locks were closed; connect again")
+        if any(grant.token == token for grant in self._keeper.grants(self)):
+            raise Misuse(f"{resource} was attached in this process already; a hand-over is attached once")
+        sent = self.runtime.now()
+        grant = Grant(resource, token, fence, ttl, deadline(sent, ttl), sent, renew, claim, sent + max_hold)
+        (answer,) = await self.backend.renew([Renewal(resource, token, fence, ttl)], self.backend.patience)
+        if answer is not Kept.RENEWED:
+            grant.move(LOST, "taken")
+            raise grant.lost(sent)
+        self._keeper.watch(self, grant, sent)
+        self.meters.acquired.n += 1
+        return grant
+
     def abandon(self, grant: Grant) -> None:
         """Announce the loss of a lease without giving it back: what it covers goes on, so its ttl must run out."""
         self._keeper.lose(grant, "closed", self.meters)

@@ -24,7 +24,7 @@ from .handle import AsyncLease, Lease, Site
 from .lease import Grant
 from .lock import AsyncMutex, Mutex, Reach, asked
 from .loss import AsyncLoss, Loss
-from .options import Terms, checked_name
+from .options import Duration, Terms, checked_name
 from .protocol import LeaseProtocol
 
 __all__ = ["DEPTH", "AsyncReentrantLease", "AsyncReentrantMutex", "Hold", "Holds", "ReentrantLease", "ReentrantMutex"]
@@ -208,6 +208,10 @@ class ReentrantLease(Lease):
             loss = self._hold.loss = Loss(self._protocol.runtime, self._hold.grant)
         return loss
 
+    def detach(self, ttl: Duration | None = None) -> str:
+        self._hold.alone("detach()")
+        return super().detach(ttl)
+
     def release(self) -> None:
         """Leave; the last handle that leaves gives the lock back. A second call does nothing.
 
@@ -259,6 +263,10 @@ class AsyncReentrantLease(AsyncLease):
         if not isinstance(loss, AsyncLoss):
             loss = self._hold.loss = AsyncLoss(self._protocol.runtime, self._hold.grant)
         return loss
+
+    async def detach(self, ttl: Duration | None = None) -> str:
+        self._hold.alone("detach()")
+        return await super().detach(ttl)
 
     async def release(self) -> None:
         """Leave; the last handle that leaves gives the lock back. A second call does nothing.

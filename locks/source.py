@@ -11,6 +11,7 @@ from backstay.url import Url, choose, parse, require
 
 from .backend import Backend
 from .backends.memory import MemoryBackend, store
+from .levels import Level, checked_level
 from .options import Duration, checked_answer_within, checked_namespace
 
 __all__ = ["ASYNCIO", "BLOCKING", "Source", "checked_source", "source"]
@@ -34,6 +35,11 @@ class Source(Protocol):
 
     kind: str
 
+    @property
+    def guarantee(self) -> Level:
+        """What it gives at most: see `levels.LEVELS`."""
+        ...
+
     def blocking(self) -> Backend:
         """Return a backend for threads."""
         ...
@@ -47,6 +53,7 @@ class MemorySource:
     """`memory://` or `memory://NAME`: this process only."""
 
     kind = "memory"
+    guarantee: Level = "fenced"
 
     def __init__(self, url: Url, space: str) -> None:
         if url.path.strip("/") or url.query or url.username:
@@ -121,7 +128,11 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
     raise Misuse(f"locks connect to a URL such as 'redis://localhost/0' or a Redis client, got {type(given).__name__}")
 
 
-def checked_source(target: object, namespace: str, answer_within: Duration | None) -> tuple[Source, str]:
+def checked_source(
+    target: object, namespace: str, answer_within: Duration | None, require: Level | None
+) -> tuple[Source, str]:
     """Return the store behind a URL or a client, and the namespace, all arguments checked."""
     space = checked_namespace(namespace)
-    return source(target, space, checked_answer_within(answer_within)), space
+    found = source(target, space, checked_answer_within(answer_within))
+    checked_level(require, found.guarantee, found.kind)
+    return found, space

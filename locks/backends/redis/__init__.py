@@ -7,6 +7,7 @@ the fence, which is never below the server's time, still rises.
 
 from __future__ import annotations
 
+from backstay.locks.levels import Level
 from backstay.redis import Target, of_client, of_url
 from backstay.url import Url
 
@@ -22,6 +23,7 @@ class RedisSource:
     """Redis servers that backends of both makes can be had for: a single one, or those of Sentinel or a Cluster."""
 
     kind = "redis"
+    guarantee: Level = "fenced"
 
     def __init__(self, target: Target, space: str) -> None:
         self.target, self._space = target, space

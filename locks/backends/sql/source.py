@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from backstay.asynchronous import AsyncioRuntime
 from backstay.blocking import BlockingRuntime
+from backstay.locks.levels import Level
 
 from .backend import SqlBackend
 from .engines import connecting
@@ -25,6 +26,8 @@ _BLOCKING, _ASYNCIO = BlockingRuntime(), AsyncioRuntime()
 
 class SqlSource:
     """A database; both makes share its connections."""
+
+    guarantee: Level = "fenced"
 
     def __init__(self, given: str | URL | Engine | AsyncEngine, space: str, answer_within: float | None) -> None:
         self._space, self._patience = space, answer_within or PATIENCE

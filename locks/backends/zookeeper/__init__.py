@@ -8,6 +8,7 @@ made the holder's node (czxid), which no loss of a server resets (F4).
 from __future__ import annotations
 
 from backstay.locks.backend import Backend
+from backstay.locks.levels import Level
 from backstay.runtime import Runtime
 from backstay.url import Url
 
@@ -22,6 +23,7 @@ class ZooKeeperSource:
     """An ensemble that backends of both makes can be had for."""
 
     kind = "zookeeper"
+    guarantee: Level = "fenced"
 
     def __init__(self, settings: Settings, space: str, blocking: Runtime, asynchronous: Runtime) -> None:
         self._settings, self._space = settings, space
