@@ -16,7 +16,7 @@ SESSION = 6.0
 
 
 def bound(client: BenchClient) -> None:
-    client.protocol.backend.session = SESSION  # type: ignore[misc,assignment]  # the rest is the store of the bench
+    client.protocol.backend.session = SESSION  # type: ignore[misc]  # the rest is the store of the bench
 
 
 def test_a_lease_promises_no_more_than_its_session() -> None:
