@@ -165,7 +165,7 @@ def test_RW1_S1_a_crashed_holder_frees_only_itself() -> None:
 
 
 def test_the_story_of_the_crash_notices_a_missing_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch, "    let_go(token, redis.call('HGET', KEYS[1], token) or '')\n", "")
+    plant(monkeypatch, "      let_go(token, redis.call('HGET', KEYS[1], token) or '')\n", "")
     assert crashed_holder(Bench()) > 15.0
 
 
