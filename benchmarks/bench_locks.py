@@ -13,6 +13,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import redis
@@ -73,7 +74,21 @@ def _uncontended(url: str) -> Iterator[Case]:
             peer_target=0.90,
         )
         yield Case(name="Redis mutex, fenced and renewed", floor=floor, ours=renewed, target=1.15)
+        book, gpus = locks.read_write("book", renew=False), locks.semaphore("gpu", permits=4, renew=False)
+        stock = locks.segmented("stock", segments=16, renew=False)
+        for what, section in {
+            "read lock": book.read(),
+            "write lock": book.write(),
+            "one of four permits": gpus,
+            "two of 16 stripes": stock.lock("a", "b"),
+        }.items():
+            yield Case(name=f"Redis {what}", floor=floor, ours=partial(_once, section))
     client.close()
+
+
+def _once(section: Any) -> None:
+    with section:
+        pass
 
 
 def _in_asyncio(url: str) -> Iterator[Case]:
