@@ -21,7 +21,9 @@ local function pass_on(now, me, my_ttl)
       if tonumber(alive) >= now then
         fence = fence or draw(now)
         local letter = token .. '|' .. fence .. '|' .. string.format('%.0f', now)
-        if redis.call('PUBLISH', address, letter) > 0 then
+        -- Counted before anything is sent: subscribers at replicas and other nodes get what is sent here, too,
+        -- and would take it for a grant that was not made.
+        if redis.call('PUBSUB', 'NUMSUB', address)[2] > 0 and redis.call('PUBLISH', address, letter) > 0 then
           redis.call('SET', KEYS[1], token .. '|' .. fence, 'PX', ttl)
           return token, fence
         end

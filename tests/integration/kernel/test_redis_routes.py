@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable
@@ -22,8 +23,11 @@ from redis.sentinel import Sentinel
 from backstay.blocking import drive
 from backstay.errors import Misuse, NotAcquired, OutcomeUnknown, RateLimited, Unavailable
 from backstay.locks import AsyncLocks, Locks
-from backstay.locks.claims import Resource
+from backstay.locks.backend import Busy
+from backstay.locks.backends.redis import RedisSource
+from backstay.locks.claims import MUTEX, Resource, permits
 from backstay.resilience import AsyncRateLimiter, RateLimiter
+from backstay.url import parse
 
 if TYPE_CHECKING:
     from servers.server import Server
@@ -119,9 +123,33 @@ def test_tls_with_a_certificate_of_somebody_else_is_refused(encrypted: str) -> N
 # -- Sentinel and Cluster
 
 
+def hand_over_past(server: Server, elsewhere: list[Server], shared: bool) -> None:
+    """Release a lock at `server` for which somebody waits who has subscribed somewhere else."""
+    channel = f"backstay:routes:mail:{uuid.uuid4().hex}"
+    lock = Resource(f"past-{channel[-4:]}", "semaphore" if shared else "lock")
+    claim = permits(1, 1) if shared else MUTEX
+    backend = RedisSource.from_url(parse(server.url), "routes", None).blocking()
+    fence = drive(backend.take(lock, "h-1-a-1", claim, 60.0, "", 1.0))
+    assert isinstance(fence, int)
+    with contextlib.ExitStack() as stack:
+        listening = [stack.enter_context(admin(each)).pubsub() for each in elsewhere]
+        for each in listening:
+            each.subscribe(channel)
+            assert each.get_message(timeout=2.0) is not None
+        assert isinstance(drive(backend.take(lock, "w-1-b-1", claim, 60.0, channel, 1.0)), Busy)
+        drive(backend.release(lock, "h-1-a-1", fence, 1.0))
+        assert [each.get_message(timeout=0.3) for each in listening] == [None] * len(elsewhere)
+        assert isinstance(drive(backend.take(lock, "n-1-c-1", claim, 60.0, "", 1.0)), int), "nobody else has it"
+    drive(backend.close())
+
+
 @pytest.mark.timeout(180)
 def test_sentinel_by_url_and_by_handed_over_clients(own_sentinels: Sentinels) -> None:
     use(own_sentinels.url)
+    for shared in (False, True):
+        hand_over_past(
+            own_sentinels.master(), [each for each in own_sentinels.redis if each is not own_sentinels.master()], shared
+        )
     addresses = [(server.host, server.port) for server in own_sentinels.sentinels]
     blocking: Any = Sentinel
     use(blocking(addresses).master_for("shop"))

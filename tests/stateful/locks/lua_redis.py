@@ -151,12 +151,12 @@ class LuaRedis:
     def _hget(self, key: str, field: str) -> Any:
         return (self.live(key) or {}).get(field, False)
 
-    def _hdel(self, key: str, *fields: str) -> int:
+    def _hdel(self, key: str, field: str) -> int:
         table = self.live(key) or {}
-        found = sum(table.pop(field, None) is not None for field in fields)
+        found = table.pop(field, None) is not None
         if not table:
             self._del(key)
-        return found
+        return int(found)
 
     def _rpush(self, key: str, value: str) -> int:
         queue = self.live(key)

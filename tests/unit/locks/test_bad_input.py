@@ -27,7 +27,7 @@ BOTH = pytest.mark.parametrize("connect", [Locks.connect, AsyncLocks.connect])
         ("redis://localhost:99999/0", "port"),
         ("redis://localhost/shop", "database"),
         ("redis://localhost/0?sockettimeout=3", "no option 'sockettimeout'"),
-        ("postgresql://localhost/x", "no lock backend for 'postgresql'.*memory://.*redis://"),
+        ("mongodb://localhost/x", "no lock backend for 'mongodb'.*memory://.*redis://"),
         ("memory://x/y", "at most a name"),
         (None, "got NoneType"),
         (42, "got int"),
