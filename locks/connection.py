@@ -112,9 +112,7 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoor
     def attach(self, text: str, *, renew: bool = True) -> Lease:
         """Go on with a lease that was detached elsewhere: the same lock, the same fence, nobody in between.
 
-            with locks.attach(text) as lease: ...
-
-        What comes back is a `Lease`, a `Permits` or a `ReadWriteLease`, as it was. A text is to be attached once:
+        What comes back is the kind of lease that it was, and can be used with `with`. A text is to be attached once:
         whoever attaches it again holds it as well.
 
         Args:
@@ -241,10 +239,8 @@ class AsyncLocks(
     async def attach(self, text: str, *, renew: bool = True) -> AsyncLease:
         """Go on with a lease that was detached elsewhere: the same lock, the same fence, nobody in between.
 
-            async with await locks.attach(text) as lease: ...
-
-        What comes back is an `AsyncLease`, an `AsyncPermits` or an `AsyncReadWriteLease`, as it was. A text is to be
-        attached once: whoever attaches it again holds it as well.
+        What comes back is the kind of lease that it was, and can be used with `with`. A text is to be attached once:
+        whoever attaches it again holds it as well.
 
         Args:
             text: what `lease.detach()` returned.

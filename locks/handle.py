@@ -125,7 +125,7 @@ class Lease(Held):
     def detach(self, ttl: Duration | None = None) -> str:
         """Hand the lock over: end the lease here without giving it back, and return a text that goes on with it.
 
-        `locks.attach(text)`, in another thread, process or task queue, gives the same lock with the same fence.
+        `locks.attach(text)`, in another process, or behind a task queue, gives the same lock with the same fence.
         Until then it is held by nobody, for `ttl` seconds (default: its own ttl), then it is free. This handle can
         do nothing any more, and leaving its block is no error.
 
@@ -189,7 +189,7 @@ class AsyncLease(Held):
     async def detach(self, ttl: Duration | None = None) -> str:
         """Hand the lock over: end the lease here without giving it back, and return a text that goes on with it.
 
-        `await locks.attach(text)`, in another task, process or task queue, gives the same lock with the same fence.
+        `locks.attach(text)`, in another process, or behind a task queue, gives the same lock with the same fence.
         Until then it is held by nobody, for `ttl` seconds (default: its own ttl), then it is free. This handle can
         do nothing any more, and leaving its block is no error.
 

@@ -10,6 +10,7 @@ from .documents import DocumentsContract
 from .election import ElectionContract, OnceContract
 from .faces import AsyncFace, BlockingFace, Face, LocksContract, OneThread
 from .gathering import BarrierContract, LatchContract
+from .hand_over import HandOverContract
 from .multi import MultiContract
 from .mutex import MutexContract
 from .read_write import ReadWriteContract
@@ -25,6 +26,7 @@ __all__ = [
     "DocumentsContract",
     "ElectionContract",
     "Face",
+    "HandOverContract",
     "LatchContract",
     "LocksContract",
     "MultiContract",

@@ -8,6 +8,7 @@ import pytest
 
 from backstay.locks import AsyncLocks, Locks
 from backstay.testing.locks import (
+    HandOverContract,
     LocksContract,
     MultiContract,
     ReadWriteContract,
@@ -27,6 +28,10 @@ class Memory(LocksContract):
 
     def connect_async(self) -> AsyncLocks:
         return AsyncLocks.connect(self.url, namespace="contract")
+
+
+class TestHandOver(Memory, HandOverContract):
+    pass
 
 
 class TestMulti(Memory, MultiContract):

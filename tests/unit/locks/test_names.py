@@ -14,9 +14,26 @@ import redis
 
 import backstay.locks
 from backstay.locks import (
-    AsyncLease, AsyncLocks, AsyncMulti, AsyncMultiLease, AsyncMutex, AsyncPermits, AsyncReadWrite,
-    AsyncReadWriteLease, AsyncSegmented, AsyncSemaphore, Lease, Locks, Multi, MultiLease, Mutex, Permits, ReadWrite,
-    ReadWriteLease, Segmented, Semaphore,
+    AsyncLease,
+    AsyncLocks,
+    AsyncMulti,
+    AsyncMultiLease,
+    AsyncMutex,
+    AsyncPermits,
+    AsyncReadWrite,
+    AsyncReadWriteLease,
+    AsyncSegmented,
+    AsyncSemaphore,
+    Lease,
+    Locks,
+    Multi,
+    MultiLease,
+    Mutex,
+    Permits,
+    ReadWrite,
+    ReadWriteLease,
+    Segmented,
+    Semaphore,
 )  # fmt: skip
 from backstay.locks.backends.redis import milliseconds
 from backstay.locks.backends.redis.keys import keys_of, tombstone
