@@ -93,6 +93,16 @@ def _sql(url: Url, space: str, answer_within: float | None) -> Source:
     return SqlSource(url.raw, space, answer_within)
 
 
+_ADVISORY = tuple(f"advisory+{scheme}" for scheme in _SQL if scheme.startswith("postgresql"))
+
+
+def _advisory(url: Url, space: str, answer_within: float | None) -> Source:
+    require("sqlalchemy", "sql")
+    from .backends.advisory import AdvisorySource
+
+    return AdvisorySource(url.raw.partition("+")[2], space, answer_within)
+
+
 def _zookeeper(url: Url, space: str, answer_within: float | None) -> Source:
     require("kazoo", "zookeeper")
     from .backends.zookeeper import ZooKeeperSource
@@ -111,7 +121,7 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
     if isinstance(given, str):
         url = parse(given)
         schemes = {"memory": _memory, "zookeeper": _zookeeper}
-        schemes |= {**dict.fromkeys(_REDIS, _redis), **dict.fromkeys(_SQL, _sql)}
+        schemes |= {**dict.fromkeys(_REDIS, _redis), **dict.fromkeys(_SQL, _sql), **dict.fromkeys(_ADVISORY, _advisory)}
         return choose(url, schemes, what="lock")(url, space, answer_within)
     if type(given).__module__.partition(".")[0] == "redis" or hasattr(given, "connection_pool"):
         from .backends.redis import RedisSource

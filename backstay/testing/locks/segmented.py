@@ -74,7 +74,7 @@ class SegmentedContract(LocksContract):
                     assert not inside & set(mine), "two holders of one stripe"
                     inside.update(mine)
                     beside = max(beside, len(inside) - len(mine))
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0.01)
                     inside.difference_update(mine)
                     done += 1
 

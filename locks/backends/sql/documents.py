@@ -68,11 +68,18 @@ class SqlDocuments:
         return written
 
     async def delete(self, resource: Resource, version: int, timeout: float) -> bool:
-        """See `Documents.delete`."""
-        key = key_of(self._space, resource)
-        deleted = await self._exchanges.run(
-            lambda desk: desk.write(desk.statements.delete_document, key=key, read=version), timeout
-        )
+        """See `Documents.delete`. The row stays for a while, without its text, so that no version comes again."""
+
+        def work(desk: Desk) -> bool:
+            found, _, now = self._read(desk, resource)
+            if found is None or found.version != version:
+                return False
+            return desk.write(
+                desk.statements.change_document, key=key_of(self._space, resource), read=version,
+                new_version=version + 1, new_expires=now, new_text="",
+            )  # fmt: skip
+
+        deleted = await self._exchanges.run(work, timeout)
         self._hint(resource)
         return deleted
 

@@ -47,7 +47,8 @@ def connecting(given: str | URL | Engine | AsyncEngine, patience: float) -> Conn
     elif isinstance(given, AsyncEngine):
         given = given.url
     url = _url(given)
-    engine = create_engine(url, poolclass=NullPool, connect_args=_limits(url, patience))
+    plain: dict[str, Any] = {"use_native_hstore": False} if url.get_backend_name() == "postgresql" else {}
+    engine = create_engine(url, poolclass=NullPool, connect_args=_limits(url, patience), **plain)
     return _of(engine, engine.pool)
 
 

@@ -13,10 +13,15 @@ from backstay.url import mask
 
 from .wires import Wire
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "inherit"]
 
 _inherited: list[Wire] = []
 """Connections of the parent in a forked child: kept, since to collect one might close it for the parent too."""
+
+
+def inherit(wire: Wire) -> None:
+    """Keep, in a forked child, a connection of the parent."""
+    _inherited.append(wire)
 
 
 class Pool:

@@ -85,9 +85,6 @@ class Statements:
         self.document = ready(_at(documents, documents.c.version, documents.c.expires, documents.c.text))
         self.new_document = ready(_new(documents, dialect))
         self.change_document = ready(_changed(documents, "expires", "text"))
-        self.delete_document = ready(
-            delete(documents).where(documents.c.id == bindparam("key"), documents.c.version == bindparam("read"))
-        )
         self.forget_documents = ready(
             delete(documents).where(documents.c.expires > 0, documents.c.expires < bindparam("before"))
         )
