@@ -36,20 +36,23 @@ local function hold(token, fence, units, text, ends)
   redis.call('ZADD', KEYS[5], string.format('%.0f', ends), token)
 end
 local function let_go(token, text)
+  local empty = {token}
   for _, unit in ipairs(units_of(text)) do
     if redis.call('HINCRBY', KEYS[1], '=' .. unit[1], -unit[2]) <= 0 then
-      redis.call('HDEL', KEYS[1], '=' .. unit[1])
+      empty[#empty + 1] = '=' .. unit[1]
     end
   end
-  redis.call('HDEL', KEYS[1], token)
+  redis.call('HDEL', KEYS[1], unpack(empty))
   redis.call('ZREM', KEYS[5], token)
 end
 local function sweep(now)
-  for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', string.format('%.0f', now))) do
-    let_go(token, redis.call('HGET', KEYS[1], token) or '')
-  end
-  if redis.call('EXISTS', KEYS[5]) == 0 then
-    redis.call('DEL', KEYS[1]) -- somebody deleted the one and not the other: nobody holds anything
+  local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')
+  if not first[1] then
+    redis.call('DEL', KEYS[1]) -- if there is one: somebody deleted the ends of its entries, so nobody holds anything
+  elseif tonumber(first[2]) <= now then
+    for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', string.format('%.0f', now))) do
+      let_go(token, redis.call('HGET', KEYS[1], token) or '')
+    end
   end
 end
 -- The keys live as long as the longest grant, and a second more: the entries decide, not the keys.

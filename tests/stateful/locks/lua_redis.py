@@ -151,12 +151,12 @@ class LuaRedis:
     def _hget(self, key: str, field: str) -> Any:
         return (self.live(key) or {}).get(field, False)
 
-    def _hdel(self, key: str, field: str) -> int:
+    def _hdel(self, key: str, *fields: str) -> int:
         table = self.live(key) or {}
-        found = table.pop(field, None) is not None
+        found = sum(table.pop(field, None) is not None for field in fields)
         if not table:
             self._del(key)
-        return int(found)
+        return found
 
     def _rpush(self, key: str, value: str) -> int:
         queue = self.live(key)
