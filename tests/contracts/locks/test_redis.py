@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 
 from backstay.locks import AsyncLocks, Locks
-from backstay.testing.locks import ReadWriteContract, SemaphoreContract
-from backstay.testing.locks_documents import DocumentsContract
-from backstay.testing.locks_gathering import BarrierContract, LatchContract
+from backstay.testing.locks import (
+    BarrierContract,
+    DocumentsContract,
+    ElectionContract,
+    HandOverContract,
+    LatchContract,
+    MultiContract,
+    OnceContract,
+    ReadWriteContract,
+    ReentrantContract,
+    SegmentedContract,
+    SemaphoreContract,
+    StockContract,
+)
 
 
 class OnRedis:
@@ -22,16 +33,37 @@ class OnRedis:
         return AsyncLocks.connect(self.url, namespace="contract")
 
 
-class TestReadWrite(OnRedis, ReadWriteContract): ...
-
-
-class TestSemaphore(OnRedis, SemaphoreContract): ...
+class TestBarrier(OnRedis, BarrierContract): ...
 
 
 class TestDocuments(OnRedis, DocumentsContract): ...
 
 
+class TestElection(OnRedis, ElectionContract): ...
+
+
+class TestHandOver(OnRedis, HandOverContract): ...
+
+
 class TestLatch(OnRedis, LatchContract): ...
 
 
-class TestBarrier(OnRedis, BarrierContract): ...
+class TestMulti(OnRedis, MultiContract): ...
+
+
+class TestOnce(OnRedis, OnceContract): ...
+
+
+class TestReadWrite(OnRedis, ReadWriteContract): ...
+
+
+class TestReentrant(OnRedis, ReentrantContract): ...
+
+
+class TestSegmented(OnRedis, SegmentedContract): ...
+
+
+class TestSemaphore(OnRedis, SemaphoreContract): ...
+
+
+class TestStock(OnRedis, StockContract): ...
