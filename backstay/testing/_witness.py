@@ -1,0 +1,217 @@
+"""One order of events that explains a history, found without a search.
+
+Why that is enough in nearly all cases. Who came before whom is no guess where grants have fences: they rise, so the
+order of grants is the order of fences. What is left is when each grant and each end took effect, within its interval.
+
+* Nobody inside beside those whom they exclude: a grant as late as it can be, and an end as early as it can be, leave
+  each holder the shortest stay, so if even these stays collide then all do. That decides the matter, in n log n.
+* Nobody refused what was free: the other way round. Grants as early and ends as late as the first allows leave the
+  longest stays, so that a refusal among them is explained. Where this does not explain one, others may, and only
+  a search can tell (`_search`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from math import inf
+
+from backstay.locks.claims import Unit, fits, weigh
+
+from ._acquisitions import Acquisition, Outcome, Part
+
+__all__ = ["Stay", "collisions", "explained", "latest_grants", "stays", "take_off",
+           "waited_for"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """What was held by one from a moment to another, in this explanation."""
+
+    holder: Acquisition
+    units: tuple[Unit, ...]
+    began: float
+    ended: float
+
+
+def latest_grants(won: Sequence[Acquisition]) -> tuple[list[tuple[float, Acquisition]], list[tuple[str, Acquisition]]]:
+    """Return all that were granted, in an order of grants, each with the latest moment that its grant can have been.
+
+    Also returns those for which there is no such moment, with the reason: their fences do not rise.
+    """
+    faults: list[tuple[str, Acquisition]] = []
+    granted: list[tuple[float, Acquisition]] = [(each.answered, each) for each in won if each.fence is None]
+    fenced = sorted((each for each in won if each.fence is not None), key=lambda each: each.fence or 0)
+    bound, later = inf, None
+    for place in range(len(fenced) - 1, -1, -1):
+        each = fenced[place]
+        if place and fenced[place - 1].fence == each.fence:
+            faults.append((f"fence {each.fence} was drawn twice: also by {fenced[place - 1]}", each))
+        if each.answered < bound:
+            bound, later = each.answered, each
+        if bound < each.asked:
+            faults.append((f"a stale fence: {later} was answered before with a higher one", each))
+            bound, later = each.answered, each  # others are reported by themselves
+        granted.append((bound, each))
+    granted.sort(key=lambda entry: (entry[0], entry[1].fence or 0))
+    return granted, faults
+
+
+def collisions(granted: Sequence[tuple[float, Acquisition]]) -> list[tuple[str, Acquisition]]:
+    """Return those who were let in beside others whom they exclude, whenever each of them came and went."""
+    faults: list[tuple[str, Acquisition]] = []
+    inside: list[tuple[float, int, Acquisition, Part]] = []
+    used: dict[str, int] = {}
+    number = count()
+    for moment, each in granted:
+        while inside and inside[0][0] <= moment:
+            _, _, _, part = heapq.heappop(inside)
+            take_off(used, part.units)
+        if not fits(used, each.units, each.size):
+            labels = {unit.label for unit in each.units}
+            others = [
+                f"{holder} until {earliest:.6f}"
+                for earliest, _, holder, part in sorted(inside, key=lambda entry: entry[:2])
+                if labels & {unit.label for unit in part.units}
+            ]
+            shown = "; ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
+            faults.append((f"let in at {moment:.6f} at the latest, beside {shown}", each))
+        for part in each.parts:
+            if part.earliest > moment:
+                heapq.heappush(inside, (part.earliest, next(number), each, part))
+                weigh(used, part.units)
+    return faults
+
+
+def stays(granted: Sequence[tuple[float, Acquisition]]) -> list[Stay]:
+    """Return an explanation with the longest stays: each let in as early as can be, and out when another needs room.
+
+    `granted` must be free of collisions.
+    """
+    done: list[Stay] = []
+    inside: list[tuple[float, float, Acquisition, Part]] = []  # with the moment of each grant
+    used: dict[str, int] = {}
+    now = -inf
+
+    def leave(entry: tuple[float, float, Acquisition, Part], moment: float) -> None:
+        _, began, holder, part = entry
+        inside.remove(entry)
+        take_off(used, part.units)
+        done.append(Stay(holder=holder, units=part.units, began=began, ended=max(moment, began)))
+
+    for _, each in granted:
+        now = max(now, each.asked)
+        for entry in [entry for entry in inside if entry[3].latest <= now]:
+            leave(entry, entry[3].latest)
+        labels = {unit.label for unit in each.units}
+        while not fits(used, each.units, each.size):
+            blocking = [entry for entry in inside if labels & {unit.label for unit in entry[3].units}]
+            first = min(blocking, key=lambda entry: (max(entry[3].earliest, entry[1]), entry[3].latest))
+            now = max(now, first[3].earliest)
+            leave(first, now)
+        for part in each.parts:
+            inside.append((part.latest, now, each, part))
+            weigh(used, part.units)
+    while inside:
+        leave(inside[0], inside[0][3].latest)
+    done.sort(key=lambda stay: stay.began)
+    return done
+
+
+class Timeline:
+    """How much is held of each unit, between any two moments at which that changes."""
+
+    def __init__(self, held: Sequence[Stay]) -> None:
+        changes: list[tuple[float, int, int, tuple[Unit, ...]]] = []
+        for number, stay in enumerate(held):
+            if stay.began < stay.ended:
+                changes.append((stay.began, 1, number, stay.units))
+                changes.append((stay.ended, -1, number, stay.units))
+        changes.sort(key=lambda change: change[:3])
+        self.moments: list[float] = []
+        self.used: list[dict[str, int]] = []
+        used: dict[str, int] = {}
+        for moment, sign, _, units in changes:
+            used = dict(used)
+            if sign > 0:
+                weigh(used, units)
+            else:
+                take_off(used, units)
+            if self.moments and self.moments[-1] == moment:
+                self.used[-1] = used
+            else:
+                self.moments.append(moment)
+                self.used.append(used)
+
+    def between(self, first: float, last: float) -> list[tuple[int, dict[str, int]]]:
+        """Return what was held at the moments from `first` to `last`, both included, each with its place."""
+        low, high = bisect_left(self.moments, first) - 1, bisect_right(self.moments, last)
+        return [(place, self.used[place] if place >= 0 else {}) for place in range(low, max(high, low + 1))]
+
+
+def explained(
+    refused: Sequence[Acquisition], everybody: Sequence[Acquisition], held: Sequence[Stay]
+) -> list[Acquisition]:
+    """Return those refusals that `held` does not explain: there was room for them all the time.
+
+    A refusal is explained by those who hold, by one who waits because of them and came before, or by an acquisition
+    of unknown outcome, which may have been in then; such a one explains refusals of one period only.
+    """
+    timeline = Timeline(held)
+    began = {id(stay.holder): stay.began for stay in held}
+    asking = sorted(everybody, key=lambda each: each.asked)
+    ghosts = [each for each in asking if each.outcome is Outcome.UNKNOWN]
+    haunted: dict[str, int] = {}
+    left: list[Acquisition] = []
+    for each in refused:
+        periods = timeline.between(each.asked, each.answered)
+        if any(not fits(used, each.units, each.size) for _, used in periods):
+            continue
+        if any(waited_for(each, asking, began, used) for _, used in periods if used):
+            continue
+        if not any(_haunted(each, place, used, ghosts, haunted) for place, used in periods):
+            left.append(each)
+    return left
+
+
+def waited_for(
+    refused: Acquisition, asking: Sequence[Acquisition], began: Mapping[int, float], used: dict[str, int]
+) -> bool:
+    """Return whether those who waited at that time were in the way: one did not fit, and together they left no room."""
+    before = dict(used)
+    waits = False
+    for other in asking:
+        if other.asked > refused.answered:
+            break
+        if other is refused or began.get(id(other), other.answered) < refused.asked:
+            continue
+        waits = waits or not fits(used, other.units, other.size)
+        weigh(before, other.units)
+    return waits and not fits(before, refused.units, refused.size)
+
+
+def _haunted(
+    refused: Acquisition, place: int, used: dict[str, int], ghosts: Sequence[Acquisition], haunted: dict[str, int]
+) -> bool:
+    for ghost in ghosts:
+        if ghost.asked > refused.answered:
+            break
+        if ghost.latest < refused.asked or haunted.get(ghost.attempt, place) != place:
+            continue
+        together = dict(used)
+        weigh(together, ghost.units)
+        if fits(used, ghost.units, ghost.size) and not fits(together, refused.units, refused.size):
+            haunted[ghost.attempt] = place
+            return True
+    return False
+
+
+def take_off(used: dict[str, int], units: Sequence[Unit]) -> None:
+    """Subtract the weights of `units` from what is used."""
+    for unit in units:
+        used[unit.label] -= unit.weight
+        if not used[unit.label]:
+            del used[unit.label]
