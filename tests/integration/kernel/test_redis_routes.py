@@ -123,11 +123,13 @@ def test_tls_with_a_certificate_of_somebody_else_is_refused(encrypted: str) -> N
 # -- Sentinel and Cluster
 
 
-def hand_over_past(server: Server, elsewhere: list[Server], shared: bool) -> None:
-    """Release a lock at `server` for which somebody waits who has subscribed somewhere else."""
+def hand_over_past(cluster: Cluster, shared: bool) -> None:
+    """Release a lock for which somebody waits who has subscribed at other nodes, to which notes are passed on."""
     channel = f"backstay:routes:mail:{uuid.uuid4().hex}"
     lock = Resource(f"past-{channel[-4:]}", "semaphore" if shared else "lock")
     claim = permits(1, 1) if shared else MUTEX
+    server = cluster.master_of(lock.name)
+    elsewhere = [node for node in cluster.nodes if node is not server]
     backend = RedisSource.from_url(parse(server.url), "routes", None).blocking()
     fence = drive(backend.take(lock, "h-1-a-1", claim, 60.0, "", 1.0))
     assert isinstance(fence, int)
@@ -146,10 +148,6 @@ def hand_over_past(server: Server, elsewhere: list[Server], shared: bool) -> Non
 @pytest.mark.timeout(180)
 def test_sentinel_by_url_and_by_handed_over_clients(own_sentinels: Sentinels) -> None:
     use(own_sentinels.url)
-    for shared in (False, True):
-        hand_over_past(
-            own_sentinels.master(), [each for each in own_sentinels.redis if each is not own_sentinels.master()], shared
-        )
     addresses = [(server.host, server.port) for server in own_sentinels.sentinels]
     blocking: Any = Sentinel
     use(blocking(addresses).master_for("shop"))
@@ -170,6 +168,8 @@ def test_sentinel_by_url_and_by_handed_over_clients(own_sentinels: Sentinels) ->
 @pytest.mark.timeout(180)
 def test_cluster_by_url_and_by_handed_over_clients(own_cluster: Cluster) -> None:
     use(own_cluster.url)
+    for shared in (False, True):
+        hand_over_past(own_cluster, shared)
     made: Any = ClusterNode
     with RedisCluster(startup_nodes=[made(node.host, node.port) for node in own_cluster.nodes]) as client:
         use(client)
