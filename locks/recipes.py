@@ -10,8 +10,9 @@ from backstay.errors import Misuse
 
 from .guard import guarded
 from .lock import Reach
-from .options import Options, Terms, terms
+from .options import Options, Terms, checked_size, terms
 from .reentrant import Holds
+from .semaphore import MOST
 
 if TYPE_CHECKING:
     from .connection import AsyncLocks, Locks
@@ -150,6 +151,8 @@ class Recipes(Generic[M, R, S, G, U]):
             raise Misuse("a guard is reentrant, or has a side, or permits: choose one of them")
         if side not in (None, "read", "write"):
             raise Misuse(f"side must be 'read' or 'write', got {side!r}")
+        if permits is not None:
+            checked_size(permits, "permits", MOST)
         agreed = terms(**options)
 
         def section(locks: Recipes[Any, Any, Any, Any, Any], name: str) -> Any:

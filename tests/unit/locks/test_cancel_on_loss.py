@@ -11,9 +11,9 @@ import anyio
 import pytest
 
 from backstay.errors import Misuse
-from backstay.locks import AsyncLease, AsyncLocks, LockLost, Locks
+from backstay.locks import AsyncLease, AsyncLocks, LockLost, Locks, Options
 
-BRIEF = {"ttl": 0.03, "renew": False, "cancel_on_loss": True}
+BRIEF: Options = {"ttl": 0.03, "renew": False, "cancel_on_loss": True}
 
 
 async def for_ever(lease: Any = None) -> None:
@@ -55,9 +55,11 @@ def test_the_body_is_cancelled_at_its_await_and_the_block_raises_the_loss() -> N
 
 
 def test_it_raises_even_where_losses_are_not_to_be_raised_since_the_body_was_cut_short() -> None:
+    quiet: Options = {**BRIEF, "raise_on_loss": False}
+
     async def work(locks: AsyncLocks) -> None:
         with pytest.raises(LockLost):
-            async with locks.mutex("x", raise_on_loss=False, **BRIEF):
+            async with locks.mutex("x", **quiet):
                 await for_ever()
 
     run(work)
