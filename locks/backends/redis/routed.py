@@ -85,9 +85,7 @@ class RoutedWire:
     async def call(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | int], timeout: float
     ) -> tuple[Any, bool]:
-        """See `Wire.call`. A script without keys walks over those of a server: its first argument is a cursor."""
-        if not keys:
-            return await self._walk(script, arguments, timeout)
+        """See `Wire.call`."""
         until = self.runtime.now() + timeout
         sent, hops, pause = False, 0, PAUSE
         failure: Unavailable | OutcomeUnknown
@@ -225,22 +223,6 @@ class RoutedWire:
         if replicas and granted(answer) and confirmed[0] < replicas:
             raise too_few(settings.label, confirmed[0], replicas)
         return answer
-
-    async def _walk(self, script: Script, arguments: Sequence[str | int], timeout: float) -> tuple[Any, bool]:
-        """Walk over the keys of one server after the other; a cursor names the server as well."""
-        until = self.runtime.now() + timeout
-        await self._place("", timeout)
-        places = sorted(self._places)
-        number, _, cursor = str(arguments[0]).rpartition("/")
-        index = int(number or 0)
-        if index >= len(places):  # there are fewer servers than when the walk began
-            return (b"0", []), False
-        (after, found), again = await self.at(places[index]).call(
-            script, (), (cursor, *arguments[1:]), self._left(until)
-        )
-        if after != b"0":
-            return (b"%d/%b" % (index, after), found), again
-        return (b"0" if index + 1 == len(places) else b"%d/0" % (index + 1), found), again
 
     # -- batches
 
