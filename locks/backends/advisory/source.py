@@ -13,6 +13,7 @@ from backstay.blocking import BlockingRuntime
 from backstay.errors import Misuse
 from backstay.locks.backends.sql.engines import connecting
 from backstay.locks.backends.sql.pool import Pool
+from backstay.locks.levels import Level
 
 from .backend import AdvisoryBackend
 from .session import Session
@@ -29,6 +30,7 @@ class AdvisorySource:
     """A PostgreSQL server; each backend has one connection of its own."""
 
     kind = AdvisoryBackend.kind
+    guarantee: Level = "fenced"
 
     def __init__(self, given: str | URL | Engine | AsyncEngine, space: str, answer_within: float | None) -> None:
         self._space, self._patience = space, answer_within or PATIENCE

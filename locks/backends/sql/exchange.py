@@ -88,7 +88,7 @@ class Database:
             try:
                 wire.within(until)
                 if not self.pool.prepared:
-                    prepare(wire, self.statements, self._dialect)
+                    prepare(wire, self.statements, self._dialect, again=failures > 0)
                     self.pool.prepared = True
                 answer = work(desk)
             except BaseException as error:

@@ -18,8 +18,8 @@ COMPONENT = "locks"
 _TURN = 7310578202  # the key of the advisory lock under which PostgreSQL makes the tables
 
 
-def prepare(wire: Wire, statements: Statements, dialect: Dialect) -> None:
-    """Check the version of the tables, and make them where there are none.
+def prepare(wire: Wire, statements: Statements, dialect: Dialect, *, again: bool = False) -> None:
+    """Check the version of the tables, and make them where there are none, or, `again`, where one may be missing.
 
     Raises:
         Misuse: a newer Backstay made them, or they are missing and this user may not make them.
@@ -30,7 +30,9 @@ def prepare(wire: Wire, statements: Statements, dialect: Dialect) -> None:
         if wire.diagnose(error) is not Trouble.NO_TABLE:
             raise
         found = None
-    if found is None:
+    if found is not None and found > VERSION:
+        raise Misuse(f"the tables of locks have version {found}, this Backstay knows {VERSION}; upgrade Backstay")
+    if found is None or again:
         try:
             _create(wire, statements, dialect)
         except Exception as error:
@@ -40,8 +42,6 @@ def prepare(wire: Wire, statements: Statements, dialect: Dialect) -> None:
                 f"the tables of locks are missing and could not be made ({error}); make them in your own migration: "
                 "backstay.locks.backends.sql.schema.metadata"
             ) from error
-    elif found > VERSION:
-        raise Misuse(f"the tables of locks have version {found}, this Backstay knows {VERSION}; upgrade Backstay")
 
 
 def _version(wire: Wire, statements: Statements) -> int | None:
