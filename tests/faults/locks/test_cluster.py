@@ -56,9 +56,10 @@ def masters(cluster: Cluster) -> dict[int, Server]:
 class Move:
     """The move of one slot, step by step, as `redis-cli --cluster reshard` does it."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
-        self.slot = slot_of(key(name))
-        self.source = cluster.master_of(key(name))
+    def __init__(self, cluster: Cluster, name: str, *, whole: bool = False) -> None:
+        moved = name if whole else key(name)
+        self.slot = slot_of(moved)
+        self.source = cluster.master_of(moved)
         self._masters = set(masters(cluster).values())
         self.target = next(each for each in self._masters if each is not self.source)
 
