@@ -34,6 +34,8 @@ from .telemetry import Meters
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ["AsyncLocks", "Locks"]
 
@@ -76,7 +78,7 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoor
     @classmethod
     def connect(
         cls,
-        target: str | redis.Redis | redis.asyncio.Redis,
+        target: str | redis.Redis | redis.asyncio.Redis | Engine | AsyncEngine,
         *,
         namespace: str = "default",
         answer_within: Duration | None = None,
@@ -85,8 +87,10 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoor
         """Name the store; nothing is sent yet.
 
         Args:
-            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, or a client whose connection
-                settings are copied (the client itself is never used: it retries by itself and knows no deadline).
+            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, `sqlite:///path`,
+                `postgresql+psycopg://`, `mysql+pymysql://`, `advisory+postgresql+psycopg://`, or a client or engine
+                whose connection settings are copied (the client itself is never used: it retries by itself and knows
+                no deadline; nor is the engine's pool, which locks could starve).
             namespace: what this application's keys begin with; 1 to 64 letters, digits, `.`, `_`, `-`.
             answer_within: seconds that one exchange with the store may take; default the client's or URL's
                 `socket_timeout`, else 2.
@@ -191,7 +195,7 @@ class AsyncLocks(
     @classmethod
     def connect(
         cls,
-        target: str | redis.Redis | redis.asyncio.Redis,
+        target: str | redis.Redis | redis.asyncio.Redis | Engine | AsyncEngine,
         *,
         namespace: str = "default",
         answer_within: Duration | None = None,
@@ -200,8 +204,10 @@ class AsyncLocks(
         """Name the store; nothing is sent yet.
 
         Args:
-            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, or a client whose connection
-                settings are copied (the client itself is never used: it retries by itself and knows no deadline).
+            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, `sqlite:///path`,
+                `postgresql+psycopg://`, `mysql+pymysql://`, `advisory+postgresql+psycopg://`, or a client or engine
+                whose connection settings are copied (the client itself is never used: it retries by itself and knows
+                no deadline; nor is the engine's pool, which locks could starve).
             namespace: what this application's keys begin with; 1 to 64 letters, digits, `.`, `_`, `-`.
             answer_within: seconds that one exchange with the store may take; default the client's or URL's
                 `socket_timeout`, else 2.

@@ -61,12 +61,12 @@ class _OnUrl:
         self.url, self.space = url, f"contract-{next(number)}"
 
     def connect(self) -> Locks:
-        source, space = checked_source(self.url, self.space, None)
+        source, space = checked_source(self.url, self.space, None, None)
         warmed(source)
         return Locks(source, space)
 
     def connect_async(self) -> AsyncLocks:
-        source, space = checked_source(self.url, self.space, None)
+        source, space = checked_source(self.url, self.space, None, None)
         warmed(source)
         return AsyncLocks(source, space)
 

@@ -143,7 +143,8 @@ def test_a_row_that_changed_in_between_is_read_again(bench: Bench, tmp_path: Pat
     """Two who read the same row: the write of the second finds another version and changes nothing."""
     other = backend(tmp_path, bench.clock)
     statements = bench.backend._exchanges._database.statements  # type: ignore[attr-defined]
-    write, stolen = statements.change_lock, []
+    write = statements.change_lock
+    stolen: list[Any] = []
     drive(bench.backend.withdraw(NAME, "nobody", True, SOON))  # the row is there
 
     class Interloper:
