@@ -41,6 +41,7 @@ BEAT = 2.0
 STALE = 0.5  # s by which a clock that is told only with writes may lag behind before a step is taken again
 RETRY, RETRY_CAP = 0.02, 0.5  # s, pauses after a request that was not answered
 LAST_LOOK = 0.01  # s; with less time left a request would more likely be cut off than answered
+LEAST = 0.05  # s for an exchange that is made although no time is left: less would more likely be cut off than answered
 COLLISION, COLLISION_CAP = 0.001, 0.1  # s, pauses after somebody was faster
 
 
@@ -179,8 +180,7 @@ class Register(Generic[S]):
                 if watch is None:
                     watch = await self._listen(until)  # what came before this is seen by the next look
                 else:
-                    pause = min(self._left(until), beat * self.runtime.uniform(0.8, 1.0))
-                    await watch.wait(pause)
+                    await self._hinted(watch, min(self._left(until), beat * self.runtime.uniform(0.8, 1.0)), until)
                     if self._left(until) <= LAST_LOOK:
                         break
                 answer = await decide(await self.look(until))
@@ -203,6 +203,12 @@ class Register(Generic[S]):
         except (Unavailable, OutcomeUnknown):
             await self.runtime.sleep(min(self._left(until), RETRY_CAP))
             return None
+
+    async def _hinted(self, watch: Watch, pause: float, until: float) -> None:
+        try:
+            await watch.wait(pause)
+        except (Unavailable, OutcomeUnknown):  # no hints for now: the next look tells whether the store answers
+            await self.runtime.sleep(max(0.0, min(self._left(until), RETRY_CAP)))
 
     def _seen(self, document: Document) -> Seen[S]:
         return Seen(self._form.load(self._page(document).body), document.version, document.server_time)
@@ -264,7 +270,7 @@ class Register(Generic[S]):
         return until - self.runtime.now()
 
     def _limit(self, until: float) -> float:
-        return min(self._patience, max(self._left(until), 0.001))
+        return min(self._patience, max(self._left(until), LEAST))
 
     def _text(self, page: _Page | None, mark: str, state: S) -> str:
         born, count, marks = (secrets.token_hex(6), 0, []) if page is None else (page.born, page.writes, page.marks)

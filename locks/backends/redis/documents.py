@@ -14,6 +14,7 @@ from backstay.errors import Misuse, OutcomeUnknown, Unavailable
 from backstay.locks.backend import Letter
 from backstay.locks.claims import Resource
 from backstay.locks.documents import Document, checked_text
+from backstay.locks.lease import TICK
 
 from .answers import Wire
 from .keys import document_keys
@@ -138,7 +139,7 @@ class RedisWatch:
             if now() - self._asked_at >= ASK_AGAIN:
                 await self.ask(max(until - now(), 0.001))
             left = until - now()
-            if left <= 0.0:
+            if left <= TICK:
                 return False
             awaited = now() + min(left, ASK_AGAIN)
             if await self._letter.wait(min(left, ASK_AGAIN)) is not None:
