@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 from backstay.locks.claims import Unit, fits, weigh
 
@@ -22,9 +23,10 @@ __all__ = ["explainable"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Point:
-    """An event: a grant, an end of a part (`units` and `after` set), or a refusal."""
+    """An event: a grant, an end of a part (it has `units`), or a refusal; `after` is one that must come before."""
 
     of: Acquisition
+    what: Literal["grant", "end", "refusal"]
     first: float
     last: float
     needed: bool
@@ -56,12 +58,32 @@ class _Search:
                 continue
             won = each.outcome is Outcome.WON
             grant = len(points)
-            points.append(_Point(of=each, first=each.asked, last=each.answered if won else inf, needed=won))
+            points.append(
+                _Point(of=each, what="grant", first=each.asked, last=each.answered if won else inf, needed=won)
+            )
             points += [
-                _Point(of=each, first=part.earliest, last=part.latest, needed=False, units=part.units, after=grant)
-                for part in each.parts
+                _Point(of=each, what="end", first=p.earliest, last=p.latest, needed=False, units=p.units, after=grant)
+                for p in each.parts
             ]
-        points += [_Point(of=each, first=each.asked, last=each.answered, needed=True) for each in refused]
+        asked_about = {id(each) for each in refused}
+        for each in self.asking:
+            if each.outcome is not Outcome.REFUSED:
+                continue
+            place = -1  # whoever gave up may have been granted just then, and have taken it back at once
+            if id(each) in asked_about:
+                place = len(points)
+                points.append(_Point(of=each, what="refusal", first=each.asked, last=each.answered, needed=True))
+            points.append(_Point(of=each, what="grant", first=each.asked, last=inf, needed=False, after=place))
+            ended = _Point(
+                of=each,
+                what="end",
+                first=each.asked,
+                last=each.answered,
+                needed=False,
+                units=each.units,
+                after=len(points) - 1,
+            )
+            points.append(ended)
         self.points = points
         self.wanted = sum(1 << place for place, point in enumerate(points) if point.needed)
 
@@ -92,7 +114,7 @@ class _Search:
                 self._undo(1 << place, used, began)
                 continue
             tried.add(onwards)
-            higher = max(fence, -1 if self.points[place].after >= 0 else self.points[place].of.fence or -1)
+            higher = max(fence, self.points[place].of.fence or -1)
             trail.append((onwards, higher, iter(self._next(onwards, higher, used))))
         return False
 
@@ -104,10 +126,11 @@ class _Search:
         for place, point in enumerate(self.points):
             if done >> place & 1 or point.first > bound:
                 continue
-            if point.after >= 0:
-                if done >> point.after & 1:
-                    ends.append((point.last, place))
-            elif point.of.outcome is not Outcome.REFUSED:
+            if point.what == "refusal" or (point.after >= 0 and not done >> point.after & 1):
+                continue
+            if point.what == "end":
+                ends.append((point.last, place))
+            else:
                 rises = point.of.fence is None or point.of.fence > fence
                 if rises and fits(used, point.of.units, point.of.size):
                     grants.append(place)
@@ -119,7 +142,7 @@ class _Search:
         for place, point in enumerate(self.points):
             if done >> place & 1 or point.last >= bound:
                 continue
-            if point.after >= 0 and not done >> point.after & 1 and point.of.outcome is Outcome.UNKNOWN:
+            if point.what == "end" and not done >> point.after & 1 and point.of.outcome is not Outcome.WON:
                 continue  # what was never granted need not end
             bound = point.last
         return bound
@@ -128,9 +151,7 @@ class _Search:
         """Pick all refusals that are explained now."""
         bound = self._bound(done)
         for place, point in enumerate(self.points):
-            if done >> place & 1 or point.after >= 0 or point.of.outcome is not Outcome.REFUSED:
-                continue
-            if point.first > bound:
+            if done >> place & 1 or point.what != "refusal" or point.first > bound:
                 continue
             if not fits(used, point.of.units, point.of.size) or (
                 used and waited_for(point.of, self.asking, began, used)
@@ -141,20 +162,18 @@ class _Search:
 
     def _do(self, place: int, used: dict[str, int], began: dict[int, float]) -> None:
         point = self.points[place]
-        if point.after >= 0:
+        if point.what == "end":
             take_off(used, point.units)
         else:
-            for part in point.of.parts:
-                weigh(used, part.units)
+            weigh(used, point.of.units)
             began[id(point.of)] = -inf
 
     def _undo(self, places: int, used: dict[str, int], began: dict[int, float]) -> None:
         for place, point in enumerate(self.points):
-            if not places >> place & 1 or point.of.outcome is Outcome.REFUSED:
+            if not places >> place & 1 or point.what == "refusal":
                 continue
-            if point.after >= 0:
+            if point.what == "end":
                 weigh(used, point.units)
             else:
-                for part in point.of.parts:
-                    take_off(used, part.units)
+                take_off(used, point.of.units)
                 began.pop(id(point.of))

@@ -151,30 +151,53 @@ class Timeline:
         low, high = bisect_left(self.moments, first) - 1, bisect_right(self.moments, last)
         return [(place, self.used[place] if place >= 0 else {}) for place in range(low, max(high, low + 1))]
 
+    def period(self, place: int) -> tuple[float, float]:
+        """Return when a period begins and ends."""
+        last = place + 1 < len(self.moments)
+        return self.moments[place] if place >= 0 else -inf, self.moments[place + 1] if last else inf
+
 
 def explained(
     refused: Sequence[Acquisition], everybody: Sequence[Acquisition], held: Sequence[Stay]
 ) -> list[Acquisition]:
     """Return those refusals that `held` does not explain: there was room for them all the time.
 
-    A refusal is explained by those who hold, by one who waits because of them and came before, or by an acquisition
-    of unknown outcome, which may have been in then; such a one explains refusals of one period only.
+    A refusal is explained by those who hold, by one who waits because of them and came before, or by one who may have
+    been in then without a word of it: an acquisition of unknown outcome, or one that waited, gave up, and was granted
+    just then, before it took that back. Such a one explains refusals of one period only.
     """
     timeline = Timeline(held)
     began = {id(stay.holder): stay.began for stay in held}
     asking = sorted(everybody, key=lambda each: each.asked)
-    ghosts = [each for each in asking if each.outcome is Outcome.UNKNOWN]
-    haunted: dict[str, int] = {}
-    left: list[Acquisition] = []
+    ghosts = {id(each): -1 for each in asking if each.outcome is Outcome.UNKNOWN}  # and from which period on
+    open_: list[tuple[Acquisition, list[tuple[int, dict[str, int]]]]] = []
     for each in refused:
         periods = timeline.between(each.asked, each.answered)
-        if any(not fits(used, each.units, each.size) for _, used in periods):
-            continue
-        if any(waited_for(each, asking, began, used) for _, used in periods if used):
-            continue
-        if not any(_haunted(each, place, used, ghosts, haunted) for place, used in periods):
-            left.append(each)
-    return left
+        for place, used in periods:
+            if not fits(used, each.units, each.size) or (used and waited_for(each, asking, began, used)):
+                ghosts[id(each)] = place
+                break
+        else:
+            open_.append((each, periods))
+    perhaps = [(each, ghosts[id(each)]) for each in asking if id(each) in ghosts]
+    haunted: dict[str, int] = {}
+
+    def is_haunted(refusal: Acquisition, place: int, used: dict[str, int]) -> bool:
+        start, end = timeline.period(place)
+        start, end = max(start, refusal.asked), min(end, refusal.answered)
+        for ghost, since in perhaps:
+            if ghost.asked > end:
+                break
+            if ghost.latest < start or place < since or haunted.get(ghost.attempt, place) != place:
+                continue
+            together = dict(used)
+            weigh(together, ghost.units)
+            if fits(used, ghost.units, ghost.size) and not fits(together, refusal.units, refusal.size):
+                haunted[ghost.attempt] = place
+                return True
+        return False
+
+    return [each for each, periods in open_ if not any(is_haunted(each, place, used) for place, used in periods)]
 
 
 def waited_for(
@@ -191,22 +214,6 @@ def waited_for(
         waits = waits or not fits(used, other.units, other.size)
         weigh(before, other.units)
     return waits and not fits(before, refused.units, refused.size)
-
-
-def _haunted(
-    refused: Acquisition, place: int, used: dict[str, int], ghosts: Sequence[Acquisition], haunted: dict[str, int]
-) -> bool:
-    for ghost in ghosts:
-        if ghost.asked > refused.answered:
-            break
-        if ghost.latest < refused.asked or haunted.get(ghost.attempt, place) != place:
-            continue
-        together = dict(used)
-        weigh(together, ghost.units)
-        if fits(used, ghost.units, ghost.size) and not fits(together, refused.units, refused.size):
-            haunted[ghost.attempt] = place
-            return True
-    return False
 
 
 def take_off(used: dict[str, int], units: Sequence[Unit]) -> None:

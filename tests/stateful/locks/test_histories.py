@@ -241,6 +241,14 @@ def test_who_waits_may_be_the_reason_for_a_refusal_only_if_somebody_holds() -> N
     assert {violation.what for violation in check(nobody).violations} == {"refusal"}
 
 
+def test_who_gives_up_may_have_been_granted_just_then() -> None:
+    holder = [*won("a", 0, 1), *freed("a", 3, 3.1)]
+    gave_up, other = refused("b", 2, 4), refused("c", 3.2, 3.9)
+    assert check([*holder, *gave_up, *other]).linearizable
+    both = check([*holder, *refused("b", 3.2, 4), *other]).violations
+    assert {violation.what for violation in both} == {"refusal"}, "each would have to explain the other"
+
+
 def _busy(kind: str) -> Sequence[Event]:
     return Ideal(1, kind, clients=16, rounds=625, slow=0.05).events
 
