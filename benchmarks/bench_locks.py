@@ -39,6 +39,8 @@ def cases() -> Iterator[Case]:
         yield from _in_asyncio(url)
         yield from _memory()
         yield from _hand_off(url)
+    with servers.running("zookeeper") as addresses:
+        yield from _zookeeper(addresses["zookeeper"])
 
 
 def _uncontended(url: str) -> Iterator[Case]:
@@ -200,6 +202,104 @@ def _hand_off(url: str) -> Iterator[Case]:
         name="hand-off between 4 processes, p50", floor=floor, ours=ours, target=1.60, timed=True, batch_seconds=0.1
     )
     client.close()
+
+
+# -- ZooKeeper: the recipe by hand, and kazoo's own lock, which is kept as its users keep it
+
+
+def _zookeeper(url: str) -> Iterator[Case]:
+    from kazoo.client import KazooClient
+
+    client = KazooClient(url.removeprefix("zookeeper://"))
+    client.start()
+    client.ensure_path("/bench/floor")
+
+    def floor() -> None:
+        node = client.create("/bench/floor/lock-", ephemeral=True, sequence=True)
+        client.get_children("/bench/floor")
+        client.delete(node)
+
+    kept = client.Lock("/bench/peer")
+
+    def peer() -> None:
+        with kept:
+            pass
+
+    with Locks.connect(url, namespace="bench") as locks:
+
+        def ours() -> None:
+            with locks.mutex("one"):
+                pass
+
+        yield Case(
+            name="ZooKeeper mutex, fenced and renewed",
+            floor=floor,
+            ours=ours,
+            target=1.00,
+            peer=peer,
+            peer_name="kazoo Lock, kept",
+            peer_target=0.90,
+            batch_seconds=0.1,
+        )
+        yield from _zookeeper_hand_off(client, locks)
+    client.stop()
+    client.close()
+
+
+def _zookeeper_hand_off(client: Any, locks: Locks) -> Iterator[Case]:
+    """Eight threads hand a lock round; a session each for the recipe and for kazoo would only make them slower."""
+    import threading
+
+    def by_recipe(turn: Callable[[], object]) -> None:
+        mine = client.create("/bench/floor/lock-", ephemeral=True, sequence=True).rpartition("/")[2]
+        while True:
+            before = [node for node in sorted(client.get_children("/bench/floor")) if node < mine]
+            if not before:
+                break
+            gone = threading.Event()
+            if client.exists(f"/bench/floor/{before[-1]}", watch=lambda _, gone=gone: gone.set()) is not None:
+                gone.wait()
+        turn()
+        client.delete(f"/bench/floor/{mine}")
+
+    def by_kazoo(turn: Callable[[], object]) -> None:
+        with client.Lock("/bench/peer"):
+            turn()
+
+    def by_ours(turn: Callable[[], object]) -> None:
+        with locks.mutex("hand", wait=60.0):
+            turn()
+
+    def passing(once: Callable[[Callable[[], object]], None]) -> Callable[[int], float]:
+        def run(n: int) -> float:
+            turns = max(5, n // 8)
+            moments: list[float] = []
+
+            def work() -> None:
+                for _ in range(turns):
+                    once(lambda: moments.append(time.perf_counter()))
+
+            threads = [threading.Thread(target=work) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            gaps = [two - one for one, two in itertools.pairwise(moments)]
+            return statistics.median(gaps) * n
+
+        return run
+
+    yield Case(
+        name="hand-off between 8 threads, ZooKeeper, p50",
+        floor=passing(by_recipe),
+        ours=passing(by_ours),
+        target=1.10,
+        peer=passing(by_kazoo),
+        peer_name="kazoo Lock, new",
+        peer_target=1.00,
+        timed=True,
+        batch_seconds=0.1,
+    )
 
 
 def main() -> None:

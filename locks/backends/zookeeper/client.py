@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 from kazoo.client import KazooClient
 from kazoo.protocol.serialization import Create2
+from kazoo.security import OPEN_ACL_UNSAFE
 
-__all__ = ["Answer", "Client", "Stat", "create_container", "new_client"]
+__all__ = ["Answer", "Client", "Stat", "create_container", "create_contender", "new_client"]
 
 
 class Answer(Protocol):
@@ -93,15 +94,25 @@ class _CreateContainer(Create2):  # type: ignore[misc]  # kazoo is untyped
     type = 19
 
 
-CONTAINER = 4
+_CONTAINER = 4
+_EPHEMERAL_SEQUENTIAL = 3
 
 
 def create_container(client: Client, path: str) -> Answer:
     """Create a container node; `UnimplementedError` where the server has none (before 3.5)."""
-    from kazoo.security import OPEN_ACL_UNSAFE
+    return _create(client, _CreateContainer, path, _CONTAINER)
 
+
+def create_contender(client: Client, path: str) -> Answer:
+    """Create an ephemeral node with the next number; the answer is its path, chroot included, and its `Stat`.
+
+    `create_async` would do, but it passes each answer through a second thread, a fifth of the time of a lock.
+    """
+    return _create(client, Create2, path, _EPHEMERAL_SEQUENTIAL)
+
+
+def _create(client: Client, request: Any, path: str, flags: int) -> Answer:
     driver: Any = client
     answer: Answer = driver.handler.async_result()
-    acl = driver.default_acl or OPEN_ACL_UNSAFE
-    driver._call(_CreateContainer(client.chroot + path, b"", acl, CONTAINER), answer)
+    driver._call(request(client.chroot + path, b"", driver.default_acl or OPEN_ACL_UNSAFE, flags), answer)
     return answer

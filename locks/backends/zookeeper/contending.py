@@ -25,7 +25,7 @@ from backstay.locks.claims import Claim, Resource, Unit
 from backstay.locks.errors import SizeDiffers
 
 from .answers import failure, silent
-from .client import Answer, Client, Event, create_container
+from .client import Answer, Client, Event, create_container, create_contender
 from .contenders import OLD_SIZE, Contender, claim_of, earlier, listed, text_of
 from .session import Session
 from .turn import Ahead, obstacles
@@ -185,9 +185,7 @@ class Look:
         joined = bool(place.node or place.asked)
         path = f"{above}/{self.token}-{text_of(self.resource, self.claim)}"
         calls: list[Call] = [
-            (lambda client: client.sync_async(above))
-            if joined
-            else (lambda client: client.create_async(path, ephemeral=True, sequence=True, include_data=True)),
+            (lambda client: client.sync_async(above)) if joined else (lambda client: create_contender(client, path)),
             lambda client: client.get_children_async(above),
         ]
         if self.resource.kind in SIZED:
