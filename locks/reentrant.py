@@ -21,7 +21,7 @@ from . import fork
 from .claims import MUTEX, WRITE, Claim, Resource
 from .errors import LockLost
 from .handle import AsyncLease, Lease, Site
-from .lease import Grant
+from .lease import HELD, Grant, State
 from .lock import AsyncMutex, Mutex, Reach, asked
 from .loss import AsyncLoss, Loss
 from .options import Duration, Terms, checked_name
@@ -80,6 +80,9 @@ class Hold:
 
     def is_last(self, place: int) -> bool:
         """Take a handle away unless it is the only one; return whether it is that."""
+        if self.grant.reason == "forked":  # a thread of the parent may have held the mutex at the fork
+            self.inside.discard(place)
+            return False
         with self.mutex:
             if self.inside == {place}:
                 return True
@@ -93,13 +96,14 @@ class Hold:
             LockLost: the lease had ended before.
             Unavailable, OutcomeUnknown: the store did not answer; calling again is safe.
         """
+        if place not in self.inside:  # a cancelled release that went through
+            return
         if self.is_last(place):
             try:
                 await self.protocol.release(self.grant)
-            except LockLost:
-                self.inside.discard(place)
-                raise
-            self.inside.discard(place)
+            finally:
+                if self.grant.state not in (HELD, State.RELEASING):
+                    self.inside.discard(place)
             return
         now = self.protocol.runtime.now()
         if not self.grant.valid(now):

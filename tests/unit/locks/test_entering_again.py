@@ -153,6 +153,38 @@ def test_O5_a_forked_child_holds_nothing_of_its_parent(locks: Locks) -> None:
         lease.check()
 
 
+def test_O5_a_mutex_that_a_thread_held_at_the_fork_does_not_stop_the_child(locks: Locks) -> None:
+    outer, inner = again(locks).acquire(), again(locks).acquire()
+    with outer.hold.mutex:
+        child = os.fork()
+        if child == 0:
+            told = 0
+            try:
+                for handle in (inner, outer):
+                    with pytest.raises(LockLost, match="parent process"):
+                        handle.release()
+                    told += 1
+            finally:
+                os._exit(0 if told == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    for handle in (inner, outer):
+        handle.release()
+
+
+def test_O7_a_cancelled_release_goes_through_and_may_be_repeated() -> None:
+    async def main() -> None:
+        async with AsyncLocks.connect(f"memory://{uuid.uuid4().hex}") as locks:
+            lease = await locks.mutex("x", reentrant=True).acquire()
+            asyncio.current_task().cancel()  # type: ignore[union-attr]  # a task runs this
+            with pytest.raises(asyncio.CancelledError):
+                await lease.release()
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # a task runs this
+            await lease.release()
+            await (await locks.mutex("x", reentrant=True, wait=0.0).acquire()).release()
+
+    asyncio.run(main())
+
+
 def test_O2_a_block_inside_a_lost_one_is_not_run(locks: Locks) -> None:
     ran: list[str] = []
     with pytest.raises(LockLost):
