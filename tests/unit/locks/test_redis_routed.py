@@ -7,15 +7,20 @@ from typing import Any, TypeVar
 
 import pytest
 
+from backstay.blocking import drive
 from backstay.errors import Misuse, NotAcquired, OutcomeUnknown, Unavailable
-from backstay.locks.backend import Note
+from backstay.locks.backend import Busy, Note
+from backstay.locks.backends.redis import RedisBackend
 from backstay.locks.backends.redis.answers import Request, Wire, granted, replica_wait
 from backstay.locks.backends.redis.hinted_mailbox import HintedMailbox
 from backstay.locks.backends.redis.routed import RoutedWire
 from backstay.locks.backends.redis.routed_mailbox import RoutedLetter, RoutedMailbox
 from backstay.locks.backends.redis.scripts import RELEASE, TAKE, Script
+from backstay.locks.claims import MUTEX, Resource, permits
 from backstay.redis import ClusterRoute, Place, Redirected, Settings, target
 from backstay.simulation import Host, World
+from stateful.locks.beside import DirectWire
+from stateful.locks.lua_redis import LuaRedis
 
 T = TypeVar("T")
 
@@ -344,3 +349,27 @@ def test_R10_replicas_get_what_is_left_of_the_callers_time() -> None:
     assert granted(b"17")
     assert not granted(b"withdrawn")
     assert not granted([1, b"0", 0, b"owner"])
+
+
+@pytest.mark.parametrize("lock", [Resource("x", "lock"), Resource("x", "semaphore")], ids=lambda lock: lock.kind)
+def test_W3_nobody_is_told_of_a_grant_who_is_not_counted(lock: Resource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subscribers at replicas and other nodes get what is published, too."""
+    told: list[str] = []
+    server = LuaRedis(lambda: 1000.0, lambda channel, message: told.append(message) or 1)
+    box: Any = None
+    backend = RedisBackend(DirectWire(server), box, "s", "lua", 1.0)
+    claim = MUTEX if lock.kind == "lock" else permits(1, 1)
+    holder, here = "h-1-a-1", "w-1-b-1"
+    fence = drive(backend.take(lock, holder, claim, 60.0, "", 1.0))
+    assert isinstance(fence, int)
+    assert isinstance(drive(backend.take(lock, here, claim, 60.0, "channel", 1.0)), Busy)
+    count = LuaRedis._pubsub
+    monkeypatch.setattr(LuaRedis, "_pubsub", lambda self, what, channel: _zero(count(self, what, channel)))
+    drive(backend.release(lock, holder, fence, 1.0))
+    assert told == []
+    assert isinstance(drive(backend.take(lock, "n-1-c-1", claim, 60.0, "", 1.0)), int), "nobody else has it"
+
+
+def _zero(counted: Any) -> Any:
+    counted[2] = 0
+    return counted

@@ -89,7 +89,7 @@ def test_core_modules_know_no_clock_no_threads_no_driver() -> None:
 
 # connect, connection, source: where a URL is told from a user's own client
 DRIVER_HOMES = {
-    "redis": r"/backends/|^locks/guards/redis/|/(connect|connection|source)\.py$|^backstay/testing/",
+    "redis": r"^backstay/redis/|/backends/|^locks/guards/redis/|/(connect|connection|source)\.py$|^backstay/testing/",
     "kazoo": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
     "sqlalchemy": r"^txn/|^sharding/|^locks/(backends|guards/sqlalchemy)/|^backstay/testing/(txn|sharding)",
     "flask": r"^backstay/flask|/flask|/http|^backstay/testing/",
