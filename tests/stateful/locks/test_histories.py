@@ -70,7 +70,7 @@ def test_a_broken_lock_is_found_out(fault: str, kind: str) -> None:
     lock, what = BROKEN[fault]
     found = 0
     for seed in range(40):
-        verdict = check(lock(seed, kind, faults=False, slow=0.02, rounds=12).events)
+        verdict = check(lock(seed, kind, faults=False, slow=0.02, rounds=30).events)
         found += what in {violation.what for violation in verdict.violations}
     assert found >= 36, f"found in {found} of 40 histories"
 
