@@ -108,8 +108,9 @@ class Section(Block[L]):
         return f"<{type(self).__name__} {self.name!r} at {self._reach().backend.label}>"
 
     def _take(self, site: Site) -> L:
-        protocol = self._reach()
-        return self._lease(protocol, drive(asked(protocol, self._resource, self._claim, self._terms)), site)
+        protocol, terms = self._reach(), self._terms
+        acquiring = protocol.acquire(self._resource, self._claim, terms.ttl, terms.wait, terms.renew, terms.max_hold)
+        return self._lease(protocol, drive(acquiring), site)
 
 
 class AsyncBlock(Generic[A]):
@@ -192,8 +193,9 @@ class AsyncSection(AsyncBlock[A]):
         return f"<{type(self).__name__} {self.name!r}>"
 
     async def _take(self, site: Site) -> A:
-        protocol = self._reach()
-        return self._lease(protocol, await asked(protocol, self._resource, self._claim, self._terms), site)
+        protocol, terms = self._reach(), self._terms
+        grant = await protocol.acquire(self._resource, self._claim, terms.ttl, terms.wait, terms.renew, terms.max_hold)
+        return self._lease(protocol, grant, site)
 
 
 class Mutex(Section[Lease]):
