@@ -258,7 +258,7 @@ class Keeper:
             if not _open(what, due):
                 self._closed = max(0, self._closed - 1)
                 continue
-            if isinstance(what, Grant) and what.renew and now < what.deadline:
+            if isinstance(what, Grant) and now < what.deadline:
                 # Whatever becomes of the renewal, the deadline is watched.
                 what.due = what.deadline
                 self._order += 1

@@ -107,6 +107,10 @@ class Batch:
         meters, chance = self._ward.meters, self._runtime.uniform(0.0, 1.0)
         if answer is Kept.RENEWED:
             meters.renewed.n += 1
+            if not grant.renew:  # verified after a doubt, and no more than that (Z7)
+                grant.doubted = False
+                self._keeper.plan(self._ward, grant, grant.deadline)
+                return
             grant.extended(sent, grant.ttl)
             self._keeper.plan(self._ward, grant, min(first_renewal(sent, grant.ttl, chance), grant.deadline))
         elif answer is Kept.NOT_OWNER:

@@ -42,6 +42,7 @@ class ZooKeeperBackend:
         self._session = Session(runtime, wire, settings, self._connection_changed)
         self._exchange = Exchange(self._session, wire, settings.label)
         self._places: dict[str, Place] = {}
+        self._latest = 0  # the session that was last taken in
         self._documents = ZooKeeperDocuments(runtime, self._exchange, self._paths)
 
     def _connection_changed(self) -> None:
@@ -74,8 +75,13 @@ class ZooKeeperBackend:
         until = monotonic() + timeout
         text_of(resource, claim)  # refused before anything is sent
         session = await self._session.live(timeout)
+        if session != self._latest:
+            self._latest = session
+            self._forget_others(session)
         place = self._places.get(token)
-        if place is None or place.session != session:  # an earlier session took its node along (Z5)
+        if place is not None and place.asked:  # by whatever session: its node is looked for
+            place.session = session
+        elif place is None or place.session != session:  # an earlier session took its node along (Z5)
             place = self._places[token] = Place(self._paths.resource(resource), session)
         watch = functools.partial(self._letters.watch, token) if address else None
         look = Look(self._exchange, resource, claim, token, place, until, watch, self._letters.happened)
@@ -97,6 +103,12 @@ class ZooKeeperBackend:
         if not address:
             self._places.pop(token, None)
         return Busy(self.session, 0.0, standing.ahead + 1, standing.first)
+
+    def _forget_others(self, session: int) -> None:
+        """Drop what earlier sessions had: those who held it were told, and nobody gives it back."""
+        for token, place in list(self._places.items()):
+            if place.session != session and not place.asked:
+                self._places.pop(token, None)
 
     async def release(self, resource: Resource, token: str, fence: int, timeout: float) -> Freed:
         place = self._places.get(token)
@@ -167,7 +179,7 @@ class ZooKeeperBackend:
         if not place.node and not place.asked:
             self._places.pop(token, None)
             return
-        if await self._session.live(timeout) != place.session:
+        if await self._session.live(timeout) != place.session and not place.asked:
             self._places.pop(token, None)  # the ensemble deleted what that session had
             return
         above = place.above
@@ -184,6 +196,17 @@ class ZooKeeperBackend:
         for node in nodes:
             await self._exchange.ask(until, self._deletion(resource, f"{above}/{node}"), wrote=True)
         self._places.pop(token, None)
+
+    async def evict(self, resource: Resource, token: str, timeout: float) -> None:
+        until = monotonic() + timeout
+        await self._session.live(timeout)
+        path = self._paths.resource(resource)
+        _, names = await self._exchange.ask(
+            until, [lambda client: client.sync_async(path), lambda client: client.get_children_async(path)], wrote=False
+        )
+        for each in [] if isinstance(names, BaseException) else listed(names):
+            if each.token == token:
+                await self._exchange.ask(until, self._deletion(resource, f"{path}/{each.node}"), wrote=True)
 
     # -- sizes and sights
 

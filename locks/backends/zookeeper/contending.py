@@ -20,7 +20,7 @@ from typing import Any
 from kazoo import exceptions
 
 from backstay.clock import monotonic
-from backstay.errors import Unavailable
+from backstay.errors import Misuse, Unavailable
 from backstay.locks.claims import Claim, Resource, Unit
 from backstay.locks.errors import SizeDiffers
 
@@ -137,7 +137,9 @@ class Exchange:
                 (answer,) = await self.ask(until, [lambda client: client.create_async(path)], wrote=False)
             if not isinstance(answer, exceptions.NoNodeError):
                 return
-            await self.ask(until, [lambda client: client.ensure_path_async(above)], wrote=False)
+            (answer,) = await self.ask(until, [lambda client: client.ensure_path_async(above)], wrote=False)
+            if isinstance(answer, exceptions.NoNodeError):
+                raise Misuse(f"{self._label}: the chroot of this client does not exist; create it, with all above it")
 
 
 _ANSWERS = (
@@ -202,7 +204,9 @@ class Look:
                 await self._make_resource()
                 return [], Size()
             path, stat = made
+            # The session is read from the node: another may have begun since it was asked for.
             place.node, place.fence, place.asked = path.rpartition("/")[2], stat.czxid, False
+            place.session = stat.ephemeralOwner
         if isinstance(names, BaseException):
             place.node, place.fence, place.asked = "", 0, False
             return [], Size()

@@ -30,23 +30,12 @@ TURNS = 20
 
 
 class ZooKeeperWatch:
-    """Hints about one document. The next watch is left before a hint is told, so that none falls between (W1)."""
+    """Hints about one document."""
+
+    __slots__ = ("_documents", "_signal", "path")
 
     def __init__(self, documents: ZooKeeperDocuments, path: str, signal: Signal) -> None:
-        self._documents, self._path, self._signal = documents, path, signal
-        self._closed = False
-
-    def listen(self, client: Client) -> Answer:
-        """Leave a watch; also on a node that is not there yet."""
-        return client.exists_async(self._path, watch=self._happened)
-
-    def _happened(self, event: Event) -> None:
-        """Take an event; called by kazoo's thread, which may send but not wait."""
-        if self._closed:
-            return
-        if event.path is not None:
-            self._documents.listen(self)
-        self._signal.set()
+        self._documents, self.path, self._signal = documents, path, signal
 
     def hint(self) -> None:
         """Let the reader look; from any thread."""
@@ -58,7 +47,6 @@ class ZooKeeperWatch:
         return hinted
 
     async def close(self) -> None:
-        self._closed = True
         self._documents.drop(self)
 
 
@@ -72,7 +60,7 @@ class ZooKeeperDocuments:
     def forget(self) -> None:
         """Drop all watches: this ends, or is a forked child."""
         self._mutex = threading.Lock()
-        self._watches: set[ZooKeeperWatch] = set()
+        self._watches: dict[str, set[ZooKeeperWatch]] = {}
 
     async def read(self, resource: Resource, timeout: float) -> Document | None:
         until = monotonic() + timeout
@@ -155,32 +143,49 @@ class ZooKeeperDocuments:
     async def watch(self, resource: Resource, timeout: float) -> ZooKeeperWatch:
         until = monotonic() + timeout
         await self._exchange.session.live(timeout)
-        watch = ZooKeeperWatch(self, self._paths.document(resource), self._runtime.signal())
+        path = self._paths.document(resource)
+        watch = ZooKeeperWatch(self, path, self._runtime.signal())
         with self._mutex:
-            self._watches.add(watch)
+            self._watches.setdefault(path, set()).add(watch)
         try:
-            await self._exchange.ask(until, [watch.listen], wrote=False)
+            await self._exchange.ask(until, [lambda client: self._listen(client, path)], wrote=False)
         except BackstayError:
             self.drop(watch)
             raise
         return watch
 
     def drop(self, watch: ZooKeeperWatch) -> None:
-        """Listen no longer."""
+        """Hint no longer."""
         with self._mutex:
-            self._watches.discard(watch)
-
-    def listen(self, watch: ZooKeeperWatch) -> None:
-        """Leave a watch without waiting for the answer."""
-        if self._exchange.session.id:
-            watch.listen(self._exchange.session.client)
+            others = self._watches.get(watch.path)
+            if others is not None:
+                others.discard(watch)
+                if not others:
+                    del self._watches[watch.path]
 
     def listen_anew(self) -> None:
         """Leave all watches again, since they went with a connection; from the client's thread."""
         with self._mutex:
-            watches = list(self._watches)
+            paths = list(self._watches)
+        for path in paths:
+            self._hint(path)
+
+    def _listen(self, client: Client, path: str) -> Answer:
+        """Leave a watch, also on a node that is not there yet: one for all, so that none pile up (S6)."""
+        return client.exists_async(path, watch=self._happened)
+
+    def _happened(self, event: Event) -> None:
+        """Take an event; called by kazoo's thread, which may send but not wait."""
+        if event.path is not None:  # else the connection went; it is listened for anew when it is there again
+            self._hint(event.path)
+
+    def _hint(self, path: str) -> None:
+        """Listen again, and only then tell: what happens after the reader's next look is heard of."""
+        with self._mutex:
+            watches = list(self._watches.get(path, ()))
+        if watches and self._exchange.session.id:
+            self._listen(self._exchange.session.client, path)
         for watch in watches:
-            self.listen(watch)
             watch.hint()
 
 

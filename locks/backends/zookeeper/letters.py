@@ -51,6 +51,7 @@ class Letters:
         self._mutex = threading.Lock()  # a real one in both makes: kazoo's threads come here
         self._letters: dict[str, Letter] = {}
         self._watching: dict[str, set[str]] = {}
+        self._watched_by: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
         return len(self._letters)
@@ -72,15 +73,18 @@ class Letters:
         with self._mutex:
             for path in paths:
                 self._watching.setdefault(path, set()).add(token)
+                self._watched_by.setdefault(token, set()).add(path)
 
     def drop(self, token: str) -> None:
         """Give a place up."""
         with self._mutex:
             self._letters.pop(token, None)
-            for path in [path for path, tokens in self._watching.items() if token in tokens]:
-                self._watching[path].discard(token)
-                if not self._watching[path]:
-                    del self._watching[path]
+            for path in self._watched_by.pop(token, ()):
+                tokens = self._watching.get(path)
+                if tokens is not None:
+                    tokens.discard(token)
+                    if not tokens:
+                        del self._watching[path]
 
     def happened(self, event: Event) -> None:
         """Take an event of a watch; called by kazoo's thread."""
@@ -96,6 +100,7 @@ class Letters:
         """Let everybody look again."""
         with self._mutex:
             self._watching.clear()
+            self._watched_by.clear()
             woken = list(self._letters.values())
         for letter in woken:
             letter.wake()

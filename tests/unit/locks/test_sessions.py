@@ -93,6 +93,23 @@ def test_Z6_Z7_a_doubted_lease_is_invalid_until_a_renewal_has_verified_it() -> N
     alone(work)
 
 
+def test_Z7_verifying_a_lease_that_is_not_renewed_does_not_prolong_it() -> None:
+    async def work(client: BenchClient) -> None:
+        bound(client)
+        grant = await client.acquire(ttl=3.0, renew=False)
+        end = grant.deadline
+        client.protocol.doubted()
+        client.protocol.settled()
+        await client.host.sleep(0.2)
+        assert grant.valid(client.host.now())
+        assert grant.deadline == end
+        await client.host.sleep(3.0)
+        assert (grant.state, grant.reason) == (LOST, "expired")
+        assert client.wire.count("renew") == 1
+
+    alone(work)
+
+
 def test_Z7_the_end_of_a_session_is_the_loss_of_all_it_had() -> None:
     async def work(client: BenchClient) -> None:
         bound(client)
