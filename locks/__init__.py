@@ -9,7 +9,9 @@ with locks.mutex("order:42", ttl=10, wait=5) as lease:
 
 from __future__ import annotations
 
+from .backend import Holding, Queued, Survey
 from .barrier import AsyncBarrier, Barrier
+from .claims import Resource, Unit
 from .connection import AsyncLocks, Locks
 from .election import AsyncElection, Election, Leader
 from .errors import BrokenBarrier, LockLost, SizeDiffers
@@ -20,6 +22,7 @@ from .leadership import AsyncLeadership, Leadership
 from .lock import AsyncMutex, Mutex
 from .multi import AsyncMulti, AsyncMultiLease, Multi, MultiLease
 from .once import Once
+from .operations import Break
 from .options import Options
 from .read_write import AsyncReadWrite, AsyncReadWriteLease, ReadWrite, ReadWriteLease
 from .segmented import AsyncSegmented, Segmented
@@ -47,9 +50,11 @@ __all__ = [
     "AsyncSingleton",
     "AsyncStock",
     "Barrier",
+    "Break",
     "BrokenBarrier",
     "Election",
     "Held",
+    "Holding",
     "Latch",
     "Leader",
     "Leadership",
@@ -65,12 +70,16 @@ __all__ = [
     "Options",
     "Permits",
     "Portion",
+    "Queued",
     "ReadWrite",
     "ReadWriteLease",
+    "Resource",
     "Segmented",
     "Semaphore",
     "Singleton",
     "SizeDiffers",
     "Stock",
+    "Survey",
+    "Unit",
     "current_lease",
 ]

@@ -213,6 +213,14 @@ class Backend(Protocol):
         """
         ...
 
+    async def evict(self, resource: Resource, token: str, timeout: float) -> None:
+        """End the grant, or the waiting, of anybody's token by an operator's word; its late requests are refused.
+
+        Raises:
+            Misuse: only its own session can end a grant of this store.
+        """
+        ...
+
     async def resize(self, resource: Resource, size: int, drain: bool, timeout: float) -> int:
         """Set the size of a resource and return what it was, 0 where it had none.
 

@@ -19,6 +19,7 @@ from .kept import async_lease_of, lease_of
 from .levels import Level
 from .lock import AsyncMutex, Mutex, Reach
 from .multi import AsyncMulti, Multi
+from .operations import AsyncOperations, BlockingOperations
 from .options import Duration
 from .owners import this_process
 from .protocol import LeaseProtocol
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncLocks", "Locks"]
 
 
-class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoordination):
+class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoordination, BlockingOperations):
     """Distributed locks for threads.
 
         locks = Locks.connect("redis://localhost/0", namespace="shop")
@@ -161,6 +162,7 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoor
 class AsyncLocks(
     Recipes[AsyncMutex, AsyncReadWrite, AsyncSemaphore, AsyncSegmented, AsyncMulti],
     AsyncCoordination,
+    AsyncOperations,
 ):
     """Distributed locks for asyncio; one object serves any number of event loops, one after the other or at once.
 

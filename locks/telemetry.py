@@ -15,11 +15,11 @@ class Meters:
     `lock.acquisitions` by result, `lock.wait.duration` from asking to having, `lock.hold.duration` from
     having to giving back, `lock.losses`, `lock.renewals` by result, `lock.renewal.lateness` (how much later
     than planned a renewal began: a starved loop or thread shows here, N8), `lock.withdrawals` (how often an
-    unanswered acquisition had to be given up behind the caller's back).
+    unanswered acquisition had to be given up behind the caller's back), `lock.breaks` (by operators).
     """
 
-    __slots__ = ("acquired", "errands", "held", "lateness", "lost", "not_renewed", "refused", "renewed", "unavailable",
-                 "unknown", "waited")  # fmt: skip
+    __slots__ = ("acquired", "broken", "errands", "held", "lateness", "lost", "not_renewed", "refused", "renewed",
+                 "unavailable", "unknown", "waited")  # fmt: skip
 
     def __init__(self, kind: str, namespace: str) -> None:
         which: dict[str, Any] = {"backend": kind, "resource": namespace}
@@ -33,4 +33,5 @@ class Meters:
         self.renewed = counter("lock.renewals", "{renewal}", result="renewed", **which)
         self.not_renewed = counter("lock.renewals", "{renewal}", result="failed", **which)
         self.lateness = histogram("lock.renewal.lateness", "s", **which)
+        self.broken = counter("lock.breaks", "{break}", **which)
         self.errands = counter("lock.withdrawals", "{withdrawal}", **which)

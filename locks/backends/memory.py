@@ -176,6 +176,9 @@ class MemoryBackend:
     async def withdraw(self, resource: Resource, token: str, in_flight: bool, timeout: float) -> None:
         self._run(self._space, resource, lambda table, now: table.withdraw(token, in_flight, now))
 
+    async def evict(self, resource: Resource, token: str, timeout: float) -> None:
+        await self.withdraw(resource, token, True, timeout)
+
     async def resize(self, resource: Resource, size: int, drain: bool, timeout: float) -> int:
         return self._run(self._space, resource, lambda table, now: table.resize(size, drain, now))
 

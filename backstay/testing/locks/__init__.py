@@ -13,6 +13,7 @@ from .gathering import BarrierContract, LatchContract
 from .hand_over import HandOverContract
 from .multi import MultiContract
 from .mutex import MutexContract
+from .operations import OperationsContract
 from .read_write import ReadWriteContract
 from .reentrant import ReentrantContract
 from .segmented import SegmentedContract
@@ -33,6 +34,7 @@ __all__ = [
     "MutexContract",
     "OnceContract",
     "OneThread",
+    "OperationsContract",
     "ReadWriteContract",
     "ReentrantContract",
     "SegmentedContract",

@@ -122,6 +122,12 @@ class AdvisoryBackend:
         await self._turns.run(step, timeout)
         self._letters.wake(resource)
 
+    async def evict(self, resource: Resource, token: str, timeout: float) -> None:
+        raise Misuse(
+            f"{resource}: an advisory lock ends with the session that holds it; see pg_locks for its pid, and end that "
+            "by pg_terminate_backend(pid)"
+        )
+
     def _give_back(self, key: int, token: str, until: float) -> bool:
         """Unlock what a token holds; return whether the server says that it was locked."""
         mine = self._gate.drop(key, token)

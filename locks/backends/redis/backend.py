@@ -102,6 +102,9 @@ class RedisBackend:
             WITHDRAW, (*keys, tombstone(keys[0], token)), (token, TOMBSTONE_MS if in_flight else 0), timeout
         )
 
+    async def evict(self, resource: Resource, token: str, timeout: float) -> None:
+        await self.withdraw(resource, token, True, timeout)
+
     async def resize(self, resource: Resource, size: int, drain: bool, timeout: float) -> int:
         self._divisible(resource)
         return await self._shared.resize(resource, size, drain, timeout)

@@ -122,6 +122,9 @@ class SqlBackend:
         await self._change(resource, lambda again: work, timeout)
         self._letters.wake(resource)
 
+    async def evict(self, resource: Resource, token: str, timeout: float) -> None:
+        await self.withdraw(resource, token, True, timeout)
+
     async def resize(self, resource: Resource, size: int, drain: bool, timeout: float) -> int:
         before = await self._change(
             resource, lambda again: lambda table, now: (table.resize(size, drain, now), False), timeout

@@ -23,8 +23,9 @@ def test_mutant_still_applies(mutant: Mutant) -> None:
     assert (ROOT / mutant.file).read_text().count(mutant.old) == 1
     assert mutant.old != mutant.new
     file, *names = mutant.test.split("::")
-    # the tests of a contract are inherited from the suites that the library ships
-    suites = sorted((ROOT / "backstay" / "testing").glob("*.py")) if file.startswith("tests/contracts/") else []
+    # the tests of a contract are inherited from the suites that the library ships, or from a suite beside the file
+    shipped = sorted((ROOT / "backstay" / "testing").rglob("*.py")) if file.startswith("tests/contracts/") else []
+    suites = [*shipped, *sorted((ROOT / file).parent.glob("*.py"))] if "::Test" in mutant.test else []
     source = "\n".join(path.read_text() for path in [ROOT / file, *suites])
     for name in names:
         assert re.search(rf"\b(def|class) {re.escape(name.partition('[')[0])}\b", source), f"{file} has no {name}"
