@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -311,3 +312,18 @@ def test_R11_a_server_that_evicts_is_refused_on_both_faces_and_can_be_allowed(
         with Locks.connect(f"redis://shop:any@{host}") as locks:
             with pytest.raises(Misuse, match="allkeys-random"):  # told by INFO, where CONFIG is refused
                 locks.mutex("x", wait=0.0).acquire()
+
+
+def test_an_acl_with_what_the_page_names_is_enough(own_redis: Callable[[], Server]) -> None:
+    page = (Path(__file__).parents[3] / "docs/how-to/redis-topologies.md").read_text()
+    rules = re.findall(r"(?<=[` ])[+~&][a-z@*:|]+", page.partition("## What an ACL has to allow")[2])
+    assert len(rules) > 15
+    server = own_redis()
+    with admin(server) as client:
+        client.execute_command("ACL", "SETUSER", "shop", "on", ">s3cret", *rules)
+    host = server.url.split("://")[1]
+    use(f"redis://shop:s3cret@{host}")
+    use(f"redis://shop:s3cret@{host.rpartition('/')[0]}/1")
+    with Locks.connect(f"redis://shop:s3cret@{host}?min_replicas=1", namespace="acl", answer_within=0.3) as locks:
+        with pytest.raises(NotAcquired, match="0 of 1 replicas"):
+            locks.mutex("x", wait=0.0).acquire()
