@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .backend import ALIVE, TOMBSTONE, Busy, Freed, Holding, Kept, Queued, Survey
-from .claims import WHOLE, Claim, Resource, Unit, fits, weigh
+from .claims import MUTEX, WHOLE, Claim, Resource, Unit, fits, weigh
 from .errors import SizeDiffers
 
 __all__ = ["Entry", "HandOver", "Holder", "Table"]
@@ -89,7 +89,7 @@ class Table:
                 self.queue.pop(token, None)
                 raise SizeDiffers(resource, claim.size, self.size)
             self.size = claim.size
-        if not self.holders and not self.queue:
+        if not self.holders and not self.queue and (claim is MUTEX or fits({}, claim.units, self.size)):
             return self._grant(token, claim.units, ttl, now, self.draw())
         free = self._advance(now, token, ttl)
         mine = self.holders.get(token)

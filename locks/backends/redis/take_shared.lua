@@ -30,15 +30,12 @@ if said ~= 0 and said ~= size then
   size = said
 end
 local units, free, fence = units_of(ARGV[5]), true, nil
-local waited_for = redis.call('EXISTS', KEYS[3]) == 1
-if waited_for then
+if redis.call('EXISTS', KEYS[3]) == 1 then
   free, fence = advance(now, size, ARGV[1], ARGV[2])
 end
-if not fence and free then
-  if fits(units, size) or not waited_for and redis.call('EXISTS', KEYS[1]) == 0 then
-    fence = draw(now)
-    hold(ARGV[1], fence, units, ARGV[5], now + ARGV[2] * 1000)
-  end
+if not fence and free and fits(units, size) then
+  fence = draw(now)
+  hold(ARGV[1], fence, units, ARGV[5], now + ARGV[2] * 1000)
 end
 settle()
 if fence then

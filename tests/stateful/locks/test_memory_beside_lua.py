@@ -7,6 +7,7 @@ from typing import ClassVar
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from backstay.locks.backends.redis.keys import keys_of
 from backstay.locks.claims import MUTEX, READ, WRITE, Claim, Resource, permits, stripes, whole
 from stateful.locks.beside import Pair
 
@@ -56,6 +57,11 @@ class Beside(RuleBasedStateMachine):
         for token in TOKENS:
             self.pair.take(self.resource, token, self.claim[token], ttl, True)
 
+    @rule(ttl=TTL)
+    def everybody_renews(self, ttl: float) -> None:
+        for token in TOKENS:
+            self.pair.renew(self.resource, token, self.pair.fence_of(token), ttl)
+
     @rule(token=TOKEN)
     def release(self, token: str) -> None:
         self.pair.release(self.resource, token, self.pair.fence_of(token))
@@ -78,8 +84,21 @@ class Beside(RuleBasedStateMachine):
 
 
 class Mutex(Beside):
+    """The lock's own scripts look at the silent only when they hand over, the table at every step.
+
+    So one who was silent beyond `ALIVE` and comes back with the same token keeps its place there and queues anew here.
+    Both are in order; here the silent give up, so that the two can be compared.
+    """
+
     kind = "lock"
     claims: ClassVar = [MUTEX]
+
+    @rule(seconds=STEP)
+    def pass_time(self, seconds: float) -> None:
+        super().pass_time(seconds)
+        for token, entry in list((self.pair.redis.live(keys_of("s", self.resource.name)[3]) or {}).items()):
+            if int(entry.partition("|")[0]) < self.pair.now * 1e6:
+                self.withdraw(token, False)
 
 
 class Shared(Beside):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from backstay.errors import NotAcquired
+from backstay.locks.backend import Kept, Renewal
 from backstay.locks.backends.redis import shared
 from backstay.locks.claims import READ, WRITE, Claim, Resource, permits, stripes, whole
 from backstay.locks.errors import LockLost, SizeDiffers
@@ -86,7 +87,7 @@ PLANTED: dict[str, tuple[Recipe, bool, tuple[str, ...]]] = {
         (OWN, FIRST + "if not mine then\n  return 0\nend\n", "RELEASE_SHARED"),
     ),
     "above capacity by a hand-over": (SEMAPHORE, False, ("        if fits(units, size) then", "        if true then")),
-    "above capacity by a take": (SEGMENTED, False, ("  if fits(units, size) or", "  if true or", "TAKE_SHARED")),
+    "above capacity by a take": (SEGMENTED, False, ("free and fits(units, size) then", "free then", "TAKE_SHARED")),
     "nothing is kept of what is used": (
         READ_WRITE,
         False,
@@ -426,6 +427,47 @@ def test_keys_that_somebody_deleted_in_part_hold_nobody_up() -> None:
 
     _, got = bench.run((one, holds()), (other, comes()))
     assert got < 2.1
+
+
+def test_G2_what_a_waiter_has_asked_for_is_kept_for_it() -> None:
+    """One who waits for two stripes, of which one is free, is not overtaken at the free one."""
+    bench = Bench()
+    one, two, late, other = (bench.client() for _ in range(4))
+
+    async def comes(client: BenchClient, after: float, claim: Claim, seconds: float) -> float:
+        await client.host.sleep(after)
+        return await hold(client, STOCK, claim, seconds)
+
+    _, both, behind, beside = bench.run(
+        (one, hold(one, STOCK, stripes([0], 4), 2.0)),
+        (two, comes(two, 0.5, stripes([0, 1], 4), 1.0)),
+        (late, comes(late, 1.0, stripes([1], 4), 0.1)),
+        (other, comes(other, 1.0, stripes([2], 4), 0.1)),
+    )
+    assert 2.0 <= both < 2.02
+    assert 3.0 <= behind < 3.03, "it came later, so it waits for both who came before"
+    assert beside < 1.02, "and nobody waits for stripes that nobody wants"
+
+
+def test_R7_a_renewal_that_comes_after_the_end_is_refused() -> None:
+    bench = Bench()
+    client = bench.client()
+
+    async def story() -> None:
+        backend = client.protocol.backend
+        grant: Grant = await take(client, GPU, permits(1, 2), ttl=1.0, renew=False)
+        await client.host.sleep(0.9)
+        renewal = Renewal(GPU, grant.token, grant.fence, 1.0)
+        assert await backend.renew([renewal], 1.0) == [Kept.RENEWED]
+        assert await backend.renew([renewal._replace(fence=grant.fence + 1)], 1.0) == [Kept.NOT_OWNER]
+        assert await backend.renew([renewal._replace(ttl=0.1)], 1.0) == [Kept.RENEWED], "and not made shorter"
+        await client.host.sleep(0.9)
+        assert len((await backend.inspect(GPU, 1.0)).holders) == 1
+        await client.host.sleep(0.2)
+        assert await backend.renew([renewal], 1.0) == [Kept.NOT_OWNER]
+        assert (await backend.inspect(GPU, 1.0)).holders == []
+
+    bench.run((client, story()))
 
 
 def test_G4_the_whole_lock_neither_starves_nor_deadlocks() -> None:

@@ -112,6 +112,14 @@ def test_S1_an_expired_permit_is_free_and_releasing_it_frees_nothing_more(bench:
     assert isinstance(bench.take("c", permits(1, 1)), Busy)
 
 
+def test_S4_more_than_there_is_at_all_is_not_granted_to_the_first_who_comes_either(bench: Bench) -> None:
+    assert isinstance(bench.take("a", permits(3, 2), queue=False), Busy)
+    assert isinstance(bench.take("b", permits(1, 0), queue=False), int)
+    assert isinstance(bench.take("c", permits(2, 0), queue=False), Busy)
+    nobody_said = Table(count(1).__next__, None)
+    assert isinstance(nobody_said.take(X, "d", permits(1, 0), LONG, "", bench.now), Busy)
+
+
 def test_S3_growing_wakes_and_shrinking_revokes_nothing(bench: Bench) -> None:
     bench.hold("a", permits(1, 1))
     bench.queue("b", permits(1, 1))
