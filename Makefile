@@ -7,13 +7,14 @@
 #   make test-matrix  tests without servers of their own, on every installed Python from 3.11 on
 #   make mutants      break the code on purpose: the tests must notice
 #   make soak         long random runs                                               ARGS="-k tcc"
+#   make soak-locks   every lock on every store while servers and processes break    SEED=7 OPERATIONS=10000 ARGS="-k redis"
 #   make public-api   write tests/public_api.txt anew
 #   make clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test check format bench test-matrix mutants soak public-api clean
+.PHONY: demo test check format bench test-matrix mutants soak soak-locks public-api clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,6 +62,10 @@ mutants: $(VENV)/.dev
 soak: $(VENV)/.dev
 	.ci/servers
 	$(BIN)/pytest -m soak --timeout=0 --hypothesis-profile=default $(ARGS)
+
+soak-locks: $(VENV)/.dev
+	.ci/servers
+	$(if $(SEED),SEED=$(SEED)) $(if $(OPERATIONS),OPERATIONS=$(OPERATIONS)) $(BIN)/pytest tests/soak/locks -m soak --timeout=0 -s $(ARGS)
 
 public-api: $(VENV)/.dev
 	$(BIN)/python tests/public_api.py
