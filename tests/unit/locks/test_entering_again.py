@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import threading
 import uuid
 from collections.abc import Callable
@@ -159,6 +160,7 @@ def test_O5_a_mutex_that_a_thread_held_at_the_fork_does_not_stop_the_child(locks
         child = os.fork()
         if child == 0:
             told = 0
+            signal.alarm(5)  # a child that hangs must not stay
             try:
                 for handle in (inner, outer):
                     with pytest.raises(LockLost, match="parent process"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
 
+from backstay.blocking import drive
 from backstay.errors import NotAcquired, OutcomeUnknown
-from backstay.locks import LockLost
+from backstay.locks import LockLost, Locks
 from backstay.locks.claims import MUTEX, Resource
 from backstay.locks.hand_over import attached, detached
 from backstay.locks.lease import HELD, LOST, Grant, State
@@ -108,6 +110,21 @@ def test_M1_one_deadline_for_the_whole() -> None:
 
     _, spent = bench.run((one, holder()), (other, waiter()))
     assert 4.9 < spent < 5.2
+
+
+def test_M1_one_lost_lock_ends_the_whole_and_the_others_are_given_back() -> None:
+    with Locks.connect(f"memory://{uuid.uuid4().hex}") as locks:
+        with pytest.raises(LockLost, match="'b'"):
+            with locks.multi("a", "b") as lease:
+                drive(locks._protocol.backend.withdraw(Resource("b"), lease._grants[1].token, False, 1.0))
+                with pytest.raises(LockLost, match="'b'"):
+                    lease.extend()
+                assert not lease.is_valid()
+                assert lease.remaining() == 0.0
+                assert lease.lost.is_set()
+                with pytest.raises(LockLost, match="'b'"):
+                    lease.check()
+        locks.multi("a", "b", wait=0.0).acquire().release()
 
 
 def test_M3_rolling_back_goes_on_if_one_release_fails_and_says_so() -> None:
