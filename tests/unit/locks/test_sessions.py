@@ -36,11 +36,11 @@ def test_a_lease_promises_no_more_than_its_session() -> None:
 def test_Z4_a_withdrawal_is_asked_for_until_it_is_answered_whatever_the_ttl() -> None:
     async def work(client: BenchClient) -> None:
         bound(client)
-        client.wire.plan = {"take": ["lose reply"], "withdraw": ["refuse"] * 12}
+        client.wire.plan = {"take": ["lose reply"], "withdraw": ["refuse"] * 40}
         with pytest.raises(OutcomeUnknown):
             await client.acquire(ttl=0.5)
         await client.host.sleep(60.0)
-        assert client.wire.count("withdraw") == 13
+        assert client.wire.count("withdraw") == 41
 
     alone(work)
 
