@@ -273,7 +273,7 @@ class ReadWriteContract(LocksContract):
                 assert not writers, "a reader beside a writer"
                 readers.add(lease.fence)
                 beside = max(beside, len(readers))
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.02)
                 assert not writers, "a writer beside a reader"
                 readers.discard(lease.fence)
 

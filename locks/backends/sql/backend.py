@@ -63,7 +63,11 @@ class SqlBackend:
             # Nothing that counts has changed where the queue knows of us and was told so not long ago.
             return answer, token not in table.queue or heard - now > ALIVE / 2
 
-        return await self._change(resource, lambda again: work, timeout)
+        answer = await self._change(resource, lambda again: work, timeout)
+        if resource.kind != "lock" and not isinstance(answer, Busy):
+            self._letters.drop(token)
+            self._letters.wake(resource)  # there may be room for the next one beside us
+        return answer
 
     async def release(self, resource: Resource, token: str, fence: int, timeout: float) -> Freed:
         def run(again: bool) -> Callable[[Table, float], tuple[Freed, bool]]:

@@ -372,3 +372,17 @@ def test_a_release_wakes_the_foremost_of_this_process() -> None:
         letters.stands(name, NAME if name != "elsewhere" else Resource("other"), 1 - place if place < 2 else 0)
     letters.wake(NAME)
     assert [name for name, pause in pauses.items() if pause.flag] == ["b"]
+
+
+def test_a_reader_that_is_let_in_wakes_the_next_of_this_process(bench: Bench) -> None:
+    resource, pauses = Resource("r", "read-write lock"), Pauses()
+    fence = bench.take("w", WRITE)
+    assert isinstance(fence, int)
+    for token in ("a", "b"):
+        letter = bench.backend.letter(token)
+        assert isinstance(bench.take(token, READ, queue=True), Busy)
+        letter._signal = pauses if token == "b" else None  # type: ignore[assignment]  # only its flag is wanted
+    assert drive(bench.backend.release(resource, "w", fence, SOON)) is Freed.FREED
+    assert not pauses.flag, "the first is woken by the release"
+    assert isinstance(bench.take("a", READ, queue=True), int)
+    assert pauses.flag, "and the second by the first"
