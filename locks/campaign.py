@@ -193,7 +193,7 @@ class Campaign(Generic[G]):
             try:
                 if terms.hold_back and not await self._left_empty():
                     continue
-                wait = 0.0 if terms.hold_back else min(SLICE, terms.retry) * self._runtime.uniform(0.8, JITTER)
+                wait = 0.0 if terms.hold_back else SLICE * self._runtime.uniform(0.8, JITTER)
                 return await protocol.acquire(seat(self._name), MUTEX, terms.ttl, wait, True)
             except NotAcquired:
                 continue

@@ -14,6 +14,9 @@ from backstay.locks import AsyncLocks, Locks
 from backstay.locks.backends.sql.exchange import Database
 from backstay.locks.source import checked_source
 from backstay.testing.locks import (
+    BarrierContract,
+    DocumentsContract,
+    LatchContract,
     MultiContract,
     MutexContract,
     ReadWriteContract,
@@ -21,8 +24,6 @@ from backstay.testing.locks import (
     SegmentedContract,
     SemaphoreContract,
 )
-from backstay.testing.locks_documents import DocumentsContract
-from backstay.testing.locks_gathering import BarrierContract, LatchContract
 from servers import External
 from servers.databases import PostgresPool, mariadb_databases
 

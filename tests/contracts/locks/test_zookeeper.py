@@ -9,6 +9,9 @@ from kazoo.client import KazooClient
 
 from backstay.locks import AsyncLocks, Locks
 from backstay.testing.locks import (
+    BarrierContract,
+    DocumentsContract,
+    LatchContract,
     MultiContract,
     MutexContract,
     ReadWriteContract,
@@ -16,8 +19,6 @@ from backstay.testing.locks import (
     SegmentedContract,
     SemaphoreContract,
 )
-from backstay.testing.locks_documents import DocumentsContract
-from backstay.testing.locks_gathering import BarrierContract, LatchContract
 
 SESSION = 40.0
 """A promise of 30 s, the longest ttl of the suites: where a session is shorter, so is every lease."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ from backstay.locks import Leadership, Locks, standing
 from backstay.locks.campaign import Campaign, candidacy, seat
 from backstay.locks.election import ASYNCIO_COLOUR
 from backstay.locks.leadership import AsyncLeadership
+from backstay.locks.register import Next
 from backstay.locks.states.news import NewsState, ended, since, started
 from stateful.locks.simulated import Client
 from stateful.locks.simulated_documents import Field
@@ -177,14 +178,15 @@ def test_X5_terms_only_rise_and_each_ends_before_the_next_begins() -> None:
     state: NewsState | None = None
     for step in (started(state, 5, "a"), started(state, 5, "a")):
         state = step.state or state
-    for step_of in (
+    steps: list[Callable[[NewsState | None], Next[NewsState, None]]] = [
         lambda now: started(now, 7, "b"),  # nobody ended term 5
         lambda now: ended(now, 5, "a", "resigned"),  # too late
         lambda now: started(now, 6, "c"),  # too late
         lambda now: ended(now, 7, "b", "body failed"),
         lambda now: ended(now, 7, "b", "resigned"),  # told already
         lambda now: ended(now, 9, "d", "resigned"),  # whose begin was never written
-    ):
+    ]
+    for step_of in steps:
         state = step_of(state).state or state
     assert state is not None
     assert [(each.event, each.term, each.reason) for each in state.news] == [
