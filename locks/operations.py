@@ -8,6 +8,7 @@ store keeps documents, then done, logged and counted.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -98,7 +99,7 @@ async def break_lock(
     chosen = [each for each in survey.holders if token in (None, each.token)]
     if token is not None and not chosen:
         raise Misuse(f"{resource} is not held by {token}; nothing was changed")
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    at = datetime.fromtimestamp(time.time_ns() // 10**9, UTC).isoformat(timespec="seconds")
     entries = [
         Break(at=at, by=by[:_TEXT], reason=reason[:_TEXT], kind=kind, name=name, token=each.token, fence=each.fence)
         for each in chosen

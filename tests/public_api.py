@@ -20,7 +20,7 @@ from pathlib import Path
 TARGET = Path(__file__).with_name("public_api.txt")
 SHOWN_SPECIALS = ("__init__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__call__", "__iter__", "__aiter__")
 # Modules inside a package that users import by their full name.
-INSIDE = re.compile(r"backstay\.testing\.\w+|backstay\.txn\.(fastapi|flask)")
+INSIDE = re.compile(r"backstay\.testing\.\w+|backstay\.locks\.guards(\.\w+)?|backstay\.txn\.(fastapi|flask)")
 # The same wherever it appears: `with` and `async with` take no arguments of the user's.
 PLAIN_SPECIALS = frozenset(SHOWN_SPECIALS) - {"__init__", "__call__"}
 
