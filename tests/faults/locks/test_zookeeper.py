@@ -61,7 +61,7 @@ def proxy(zookeeper_url: str) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def direct(zookeeper_url: str) -> Iterator[Locks]:
-    with Locks.connect(f"{zookeeper_url}?session=2", namespace="zk") as locks:
+    with Locks.connect(f"{zookeeper_url}?session=10", namespace="zk") as locks:
         yield locks
 
 
@@ -120,7 +120,7 @@ def test_Z7_an_expired_session_is_told_in_asyncio(zookeeper_url: str) -> None:
 def test_Z5_a_waiter_whose_session_expired_joins_anew_and_never_resumes(
     zookeeper_url: str, direct: Locks, operator: Any
 ) -> None:
-    with Locks.connect(f"{zookeeper_url}?session=2", namespace="zk") as waiters, ThreadPoolExecutor(1) as pool:
+    with Locks.connect(f"{zookeeper_url}?session=10", namespace="zk") as waiters, ThreadPoolExecutor(1) as pool:
         with direct.mutex("z5") as lease:
             waiting = pool.submit(lambda: waiters.mutex("z5", wait=30.0).acquire())
             until(lambda: len(operator.get_children(f"{HOME}/z5")) == 2)
