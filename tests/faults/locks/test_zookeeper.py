@@ -277,6 +277,12 @@ def test_a_killed_holder_costs_its_session(zookeeper_url: str, direct: Locks) ->
 # -- the ensemble
 
 
+def two_followers(ensemble: Ensemble) -> list[Any] | None:
+    roles = {id(member): mode(member) for member in ensemble.members}
+    found = [member for member in ensemble.members if roles[id(member)] == "follower"]
+    return found if sorted(filter(None, roles.values())) == ["follower", "follower", "leader"] else None
+
+
 def test_the_leader_dies_the_quorum_goes_and_comes_back_and_one_holder_stays(own_ensemble: Ensemble) -> None:
     ensemble = own_ensemble
     with Locks.connect(f"{ensemble.url}?session=12", namespace="zk") as locks:
@@ -292,9 +298,7 @@ def test_the_leader_dies_the_quorum_goes_and_comes_back_and_one_holder_stays(own
             until(lease.is_valid, 10.0)
             assert not later.done()
             leader.start()
-            settled(lambda: mode(leader) == "follower", "the old leader to follow")
-
-            followers = [member for member in ensemble.members if mode(member) == "follower"]
+            followers = settled(lambda: two_followers(ensemble), "one leader and two who follow")
             for follower in followers:
                 follower.kill()
             until(lambda: not lease.is_valid(), 20.0)
