@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 from backstay.asynchronous import AsyncioRuntime
 from backstay.blocking import BlockingRuntime
@@ -78,6 +79,13 @@ def _redis(url: Url, space: str, answer_within: float | None) -> Source:
     return RedisSource.from_url(url, space, answer_within)
 
 
+def _quorum(url: Url, space: str, answer_within: float | None) -> Source:
+    require("redis", "redis")
+    from .backends.quorum import QuorumSource, quorum_of_url
+
+    return QuorumSource(quorum_of_url(url, answer_within), space)
+
+
 _SQL = (
     "sqlite", "sqlite+pysqlite", "sqlite+aiosqlite",
     "postgresql", "postgresql+psycopg", "postgresql+psycopg_async", "postgresql+psycopg2", "postgresql+asyncpg",
@@ -120,9 +128,14 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
     given: Any = target
     if isinstance(given, str):
         url = parse(given)
-        schemes = {"memory": _memory, "zookeeper": _zookeeper}
+        schemes = {"memory": _memory, "zookeeper": _zookeeper, "redis+quorum": _quorum, "rediss+quorum": _quorum}
         schemes |= {**dict.fromkeys(_REDIS, _redis), **dict.fromkeys(_SQL, _sql), **dict.fromkeys(_ADVISORY, _advisory)}
         return choose(url, schemes, what="lock")(url, space, answer_within)
+    if isinstance(given, (list, tuple)):
+        require("redis", "redis")
+        from .backends.quorum import QuorumSource, quorum_of_each
+
+        return QuorumSource(quorum_of_each(cast("Sequence[object]", given), answer_within), space)
     if type(given).__module__.partition(".")[0] == "redis" or hasattr(given, "connection_pool"):
         from .backends.redis import RedisSource
 

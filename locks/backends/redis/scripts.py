@@ -28,15 +28,14 @@ class Script:
         return self.name.startswith("take")
 
 
-def load(name: str) -> Script:
-    """Read a script and the files that it includes."""
+def load(name: str, package: str = "backstay.locks.backends.redis") -> Script:
+    """Read a script of a package, and the files of this folder that it includes."""
     folder = resources.files("backstay.locks.backends.redis")
 
-    def read(file: str) -> str:
-        text = folder.joinpath(file).read_text(encoding="utf-8")
-        return _INCLUDE.sub(lambda line: read(line.group(1)), text)
+    def included(text: str) -> str:
+        return _INCLUDE.sub(lambda line: included(folder.joinpath(line.group(1)).read_text(encoding="utf-8")), text)
 
-    text = read(f"{name}.lua")
+    text = included(resources.files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
     # Comments are for readers of the files; a server that lost its cache need not be sent them.
     text = "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("--"))
     # SHA-1 is the name that Redis gives to scripts, not a protection.
