@@ -146,6 +146,8 @@ def _difference(held: tuple[Unit, ...], kept: tuple[Unit, ...]) -> tuple[Unit, .
 def _end(events: list[Event], answer: Event, died: float | None, linger: float) -> Part:
     """Return between when and when the hold ended."""
     relied, until, over = answer.at, answer.until, False
+    if until is not None and until < relied:  # it was over when its holder heard of it
+        relied, over = until, True
     began: float | None = None  # when the holder first gave it back
     freed = inf
     for event in events:

@@ -34,23 +34,26 @@ class _Point:
     after: int = -1
 
 
-def explainable(everybody: Sequence[Acquisition], refused: Sequence[Acquisition], effort: int) -> bool | None:
+def explainable(
+    everybody: Sequence[Acquisition], refused: Sequence[Acquisition], effort: int, total: bool = True
+) -> bool | None:
     """Return whether some order explains every grant among `everybody` and the refusals that are asked about.
 
     Args:
         everybody: all acquisitions of one resource that may have had to do with each other.
         refused: those of them whose refusal is to be explained.
         effort: how many events may be looked at.
+        total: whether fences rise with every grant, and not only among those that exclude each other.
 
     Returns:
         None where that was not enough to tell.
     """
-    search = _Search(everybody, refused)
+    search = _Search(everybody, refused, total)
     return search.run(effort)
 
 
 class _Search:
-    def __init__(self, everybody: Sequence[Acquisition], refused: Sequence[Acquisition]) -> None:
+    def __init__(self, everybody: Sequence[Acquisition], refused: Sequence[Acquisition], total: bool) -> None:
         self.asking = sorted(everybody, key=lambda each: each.asked)
         points: list[_Point] = []
         for each in self.asking:
@@ -85,6 +88,7 @@ class _Search:
             )
             points.append(ended)
         self.points = points
+        self.later = [_later(point, points, total) for point in points]
         self.wanted = sum(1 << place for place, point in enumerate(points) if point.needed)
 
     def run(self, effort: int) -> bool | None:
@@ -92,11 +96,11 @@ class _Search:
         tried: set[int] = set()
         used: dict[str, int] = {}
         began: dict[int, float] = {}
-        trail: list[tuple[int, int, Iterator[int]]] = []  # what was done before, the highest fence, what is next
-        done, fence = self._refusals(0, used, began), -1
-        trail.append((done, fence, iter(self._next(done, fence, used))))
+        trail: list[tuple[int, Iterator[int]]] = []  # what was done before, what is next
+        done = self._refusals(0, used, began)
+        trail.append((done, iter(self._next(done, used))))
         while trail:
-            done, fence, following = trail[-1]
+            done, following = trail[-1]
             if not self.wanted & ~done:
                 return True
             place = next(following, None)
@@ -114,11 +118,10 @@ class _Search:
                 self._undo(1 << place, used, began)
                 continue
             tried.add(onwards)
-            higher = max(fence, self.points[place].of.fence or -1)
-            trail.append((onwards, higher, iter(self._next(onwards, higher, used))))
+            trail.append((onwards, iter(self._next(onwards, used))))
         return False
 
-    def _next(self, done: int, fence: int, used: Mapping[str, int]) -> list[int]:
+    def _next(self, done: int, used: Mapping[str, int]) -> list[int]:
         """Return the grants and ends that may come next: ends last, since a stay that goes on explains more."""
         bound = self._bound(done)
         grants: list[int] = []
@@ -131,8 +134,7 @@ class _Search:
             if point.what == "end":
                 ends.append((point.last, place))
             else:
-                rises = point.of.fence is None or point.of.fence > fence
-                if rises and fits(used, point.of.units, point.of.size):
+                if not done & self.later[place] and fits(used, point.of.units, point.of.size):
                     grants.append(place)
         return grants + [place for _, place in sorted(ends)]
 
@@ -177,3 +179,22 @@ class _Search:
             else:
                 take_off(used, point.of.units)
                 began.pop(id(point.of))
+
+
+def _later(point: _Point, points: Sequence[_Point], total: bool) -> int:
+    """Return the grants that must not come before this one: their fences are not below its own."""
+    if point.what != "grant" or point.of.fence is None:
+        return 0
+    used: dict[str, int] = {}
+    weigh(used, point.of.units)
+    return sum(
+        1 << place
+        for place, other in enumerate(points)
+        if other is not point
+        and other.what == "grant"
+        and other.of.fence is not None
+        and (
+            other.of.fence == point.of.fence
+            or (other.of.fence > point.of.fence and (total or not fits(used, other.of.units, other.of.size)))
+        )
+    )

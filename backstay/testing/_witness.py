@@ -37,7 +37,33 @@ class Stay:
     ended: float
 
 
-def latest_grants(won: Sequence[Acquisition]) -> tuple[list[tuple[float, Acquisition]], list[tuple[str, Acquisition]]]:
+class _Bounds:
+    """Who was answered first of those with a higher fence: of all, or of each unit and weight."""
+
+    def __init__(self, total: bool) -> None:
+        self._total = total
+        self._of: dict[str, dict[int, tuple[float, Acquisition]]] = {}
+
+    def before(self, each: Acquisition) -> tuple[float, Acquisition | None]:
+        """Return until when `each` must have been granted, and whose answer says so."""
+        found: tuple[float, Acquisition | None] = (inf, None)
+        for unit in (Unit("", 1, 1),) if self._total else each.units:
+            for weight, bound in self._of.get(unit.label, {}).items():
+                if weight + unit.weight > (unit.capacity or each.size) and bound[0] < found[0]:
+                    found = bound
+        return found
+
+    def add(self, each: Acquisition, moment: float) -> None:
+        """Note when `each` was granted at the latest."""
+        for unit in (Unit("", 1, 1),) if self._total else each.units:
+            of = self._of.setdefault(unit.label, {})
+            if unit.weight not in of or moment < of[unit.weight][0]:
+                of[unit.weight] = (moment, each)
+
+
+def latest_grants(
+    won: Sequence[Acquisition], total: bool
+) -> tuple[list[tuple[float, Acquisition]], list[tuple[str, Acquisition]]]:
     """Return all that were granted, in an order of grants, each with the latest moment that its grant can have been.
 
     Also returns those for which there is no such moment, with the reason: their fences do not rise.
@@ -45,16 +71,17 @@ def latest_grants(won: Sequence[Acquisition]) -> tuple[list[tuple[float, Acquisi
     faults: list[tuple[str, Acquisition]] = []
     granted: list[tuple[float, Acquisition]] = [(each.answered, each) for each in won if each.fence is None]
     fenced = sorted((each for each in won if each.fence is not None), key=lambda each: each.fence or 0)
-    bound, later = inf, None
+    bounds = _Bounds(total)
     for place in range(len(fenced) - 1, -1, -1):
         each = fenced[place]
-        if place and fenced[place - 1].fence == each.fence:
+        if place and fenced[place - 1].fence == each.fence:  # no two, whatever they claim
             faults.append((f"fence {each.fence} was drawn twice: also by {fenced[place - 1]}", each))
-        if each.answered < bound:
-            bound, later = each.answered, each
+        bound, later = bounds.before(each)
         if bound < each.asked:
             faults.append((f"a stale fence: {later} was answered before with a higher one", each))
-            bound, later = each.answered, each  # others are reported by themselves
+            bound = inf  # others are reported by themselves
+        bound = min(bound, each.answered)
+        bounds.add(each, bound)
         granted.append((bound, each))
     granted.sort(key=lambda entry: (entry[0], entry[1].fence or 0))
     return granted, faults

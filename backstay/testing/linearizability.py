@@ -80,7 +80,9 @@ class Verdict:
         )
 
 
-def check(events: Iterable[Event], *, linger: float = inf, effort: int = 2_000_000) -> Verdict:
+def check(
+    events: Iterable[Event], *, linger: float = inf, total_fences: bool = True, effort: int = 2_000_000
+) -> Verdict:
     """Judge a history.
 
     Guaranteed: a violation is real, if all events were recorded and carry the times of one clock. A history without
@@ -90,6 +92,9 @@ def check(events: Iterable[Event], *, linger: float = inf, effort: int = 2_000_0
         events: what happened, in any order; each client's own in theirs.
         linger: seconds after the end of a lease that nobody gave back, at which the store must have freed it. Infinity
             leaves that open, and so accepts refusals for ever after a lost lease.
+        total_fences: whether the fence of every grant is above all earlier ones of its resource. Without it that is
+            asked only of those that exclude each other, as where a fence is the place in a queue from which others,
+            whom they do not exclude, are let in before.
         effort: how much to search for each resource where no quick explanation is found.
 
     Raises:
@@ -103,7 +108,7 @@ def check(events: Iterable[Event], *, linger: float = inf, effort: int = 2_000_0
     violations: list[Violation] = []
     undecided: list[Violation] = []
     for own in of.values():
-        found, open_ = _judge(own, effort)
+        found, open_ = _judge(own, total_fences, effort)
         violations += found
         undecided += open_
     everybody = [each for own in of.values() for each in own]
@@ -115,10 +120,10 @@ def check(events: Iterable[Event], *, linger: float = inf, effort: int = 2_000_0
     )
 
 
-def _judge(own: Sequence[Acquisition], effort: int) -> tuple[list[Violation], list[Violation]]:
+def _judge(own: Sequence[Acquisition], total: bool, effort: int) -> tuple[list[Violation], list[Violation]]:
     """Return the violations of one resource, and what is undecided of it."""
     won = [each for each in own if each.outcome is Outcome.WON]
-    granted, stale = latest_grants(won)
+    granted, stale = latest_grants(won, total)
     found = [_violation(each, "fence", text) for text, each in stale]
     found += [_violation(each, "exclusion", text) for text, each in collisions(granted)]
     if found:  # explanations would be built on what cannot be
@@ -129,20 +134,20 @@ def _judge(own: Sequence[Acquisition], effort: int) -> tuple[list[Violation], li
         return [], []
     text = "refused, though there was room for it all the time"
     for each in open_:
-        if _beside(own, each, effort) is False:
+        if _beside(own, each, total, effort) is False:
             found.append(_violation(each, "refusal", text))
     if found:
         return found, []
-    whole = explainable(own, refused, effort)
+    whole = explainable(own, refused, effort, total)
     if whole is False:
         return [_violation(each, "refusal", text + ", as far as all others can be explained") for each in open_], []
     return [], [] if whole else [_violation(each, "refusal", "undecided: " + text) for each in open_]
 
 
-def _beside(own: Sequence[Acquisition], refused: Acquisition, effort: int) -> bool | None:
+def _beside(own: Sequence[Acquisition], refused: Acquisition, total: bool, effort: int) -> bool | None:
     """Return whether a refusal can be explained by those alone who can have met it."""
     met = [each for each in own if each.asked <= refused.answered and each.latest >= refused.asked]
-    return explainable(met, [refused], effort)
+    return explainable(met, [refused], effort, total)
 
 
 def _violation(each: Acquisition, what: str, text: str) -> Violation:

@@ -235,6 +235,11 @@ def main(orders: Orders) -> dict[str, Any]:
     locks.close()
     guard.close()
     gc.collect()
+    until = monotonic() + 5.0  # a pool's threads end when they have seen that it is over
+    while monotonic() < until and {thread.name for thread in threading.enumerate()} - before - {
+        "backstay-locks-keeper"
+    }:
+        time.sleep(0.05)
     left = sorted({thread.name for thread in threading.enumerate()} - before)
     return {"errors": errors, "threads": left}
 

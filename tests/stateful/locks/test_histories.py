@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from backstay.locks.claims import MUTEX, READ, WRITE, Claim, permits
+from backstay.locks.claims import MUTEX, READ, WRITE, Claim, permits, stripes
 from backstay.testing._acquisitions import Acquisition, Outcome, acquisitions
 from backstay.testing._search import explainable
 from backstay.testing.history import Action, Event, Phase
@@ -147,9 +147,15 @@ def test_a_release_that_frees_nothing_is_found(seed: int, kind: str) -> None:
     assert only(verdict) == "refusal"
 
 
-@given(seed=SEEDS, kind=st.sampled_from(sorted(KINDS)), shift=st.floats(-1.0, 1.0), fences=st.booleans())
+@given(
+    seed=SEEDS,
+    kind=st.sampled_from(sorted(KINDS)),
+    shift=st.floats(-1.0, 1.0),
+    fences=st.booleans(),
+    total=st.booleans(),
+)
 @settings(max_examples=400)
-def test_it_agrees_with_an_exact_search(seed: int, kind: str, shift: float, fences: bool) -> None:
+def test_it_agrees_with_an_exact_search(seed: int, kind: str, shift: float, fences: bool, total: bool) -> None:
     """Small histories in which one operation was moved, so that many of them cannot be."""
     events = Ideal(seed, kind, clients=3, rounds=2, slow=0.4).events
     moved = random.Random(seed).choice(sorted({event.attempt for event in events}))
@@ -157,9 +163,9 @@ def test_it_agrees_with_an_exact_search(seed: int, kind: str, shift: float, fenc
     if not fences:
         events = [replace(event, fence=None) for event in events]
     found = acquisitions(events)
-    exact = explainable(found, [each for each in found if each.outcome is Outcome.REFUSED], 50_000_000)
+    exact = explainable(found, [each for each in found if each.outcome is Outcome.REFUSED], 50_000_000, total)
     assert exact is not None
-    assert check(events).linearizable is exact
+    assert check(events, total_fences=total).linearizable is exact
 
 
 def test_a_reader_beside_a_writer() -> None:
@@ -185,6 +191,24 @@ def test_entering_again_is_no_grant_and_the_last_exit_frees() -> None:
     assert only(check([*both, *won("early", 4.5, 5.5, fence=6)])) == "exclusion"
     other = [replace(event, fence=6) if event.attempt == "inner" and event.fence else event for event in both]
     assert only(check(other)) == "exclusion", "entering again drew a fence: that was a grant beside the first"
+
+
+def test_fences_that_rise_only_among_those_that_exclude_each_other() -> None:
+    """B queues behind A for stripe 1, C is let in to stripe 2 with a later place, and B after it."""
+    history = [*won("a", 0, 1, stripes([1], 4), 1), *won("c", 3, 4, stripes([2], 4), 3), *freed("a", 5, 6)]
+    queued = [*history, *won("b", 4.5, 7, stripes([1], 4), 2)]
+    assert only(check(queued)) == "fence"
+    assert check(queued, total_fences=False).linearizable
+    assert only(check([*history, *won("b", 4.5, 7, stripes([1, 2], 4), 2)], total_fences=False)) == "fence"
+    assert only(check([*history, *won("b", 4.5, 7, stripes([1], 4), 3)], total_fences=False)) == "fence", "drawn twice"
+
+
+def test_a_lease_that_was_over_when_its_holder_heard_of_it_excludes_nobody() -> None:
+    late = won("late", 0, 5, fence=1)
+    late[1] = replace(late[1], until=2.0)
+    assert check([*late, *won("b", 3, 4, fence=2)]).linearizable
+    early = [replace(event, until=20.0) if event.until else event for event in late]
+    assert only(check([*early, *won("b", 6, 7, fence=2)])) == "exclusion"
 
 
 def test_a_writer_that_goes_on_as_a_reader_lets_readers_in_and_no_writer() -> None:
