@@ -85,10 +85,12 @@ class Table:
                 mine.ends = now + ttl
                 return mine.fence
         if claim.size != self.size and claim.size:
-            if self.size:
+            if not self.size:
+                self.size = claim.size
+            elif token not in self.queue or not fits({}, claim.units, self.size):
+                # Who waits said the size that was right then, and goes on unless there is too little for it now.
                 self.queue.pop(token, None)
                 raise SizeDiffers(resource, claim.size, self.size)
-            self.size = claim.size
         if not self.holders and not self.queue and (claim is MUTEX or fits({}, claim.units, self.size)):
             return self._grant(token, claim.units, ttl, now, self.draw())
         free = self._advance(now, token, ttl)

@@ -19,17 +19,23 @@ if mine then
   return string.match(mine, '^%d+')
 end
 local size, said = size_of(), tonumber(ARGV[6])
-if said ~= 0 and said ~= size then
-  if size ~= 0 then
+local units, free, fence = units_of(ARGV[5]), true, nil
+if said ~= 0 and size == 0 then
+  redis.call('SET', KEYS[6], ARGV[6])
+  size = said
+elseif said ~= 0 and said ~= size then
+  -- Who waits said the size that was right then, and goes on unless there is too little for it now.
+  local goes_on = redis.call('HGET', KEYS[4], ARGV[1]) and true
+  for _, unit in ipairs(units) do
+    goes_on = goes_on and unit[2] <= (unit[3] > 0 and unit[3] or size)
+  end
+  if not goes_on then
     if redis.call('HDEL', KEYS[4], ARGV[1]) == 1 then
       redis.call('LREM', KEYS[3], 1, ARGV[1])
     end
     return size
   end
-  redis.call('SET', KEYS[6], ARGV[6])
-  size = said
 end
-local units, free, fence = units_of(ARGV[5]), true, nil
 if redis.call('EXISTS', KEYS[3]) == 1 then
   free, fence = advance(now, size, ARGV[1], ARGV[2])
 end

@@ -53,10 +53,8 @@ class SqlBackend:
         def work(table: Table, now: float) -> tuple[int | Busy, bool]:
             before = table.queue.get(token)
             heard = 0.0 if before is None else before.alive
-            # Who waits said the size that was right then; elsewhere it would have been handed its grant by a resize.
-            asked = claim if before is None else claim._replace(size=0)
             place = address if before is not None or len(table.queue) < WAITERS else ""
-            answer = table.take(resource, token, asked, ttl, place, now)
+            answer = table.take(resource, token, claim, ttl, place, now)
             if not isinstance(answer, Busy):
                 return answer, False
             self._letters.stands(token, resource, list(table.queue).index(token) if token in table.queue else WAITERS)

@@ -133,6 +133,21 @@ def test_S3_growing_wakes_and_shrinking_revokes_nothing(bench: Bench) -> None:
         bench.take("d", permits(1, 2))
 
 
+def test_S3_who_waits_goes_on_after_a_resize_unless_there_is_too_little_for_it(bench: Bench) -> None:
+    bench.hold("a", permits(4, 4))
+    bench.queue("two", permits(2, 4))
+    bench.queue("four", permits(4, 4))
+    bench.table.resize(3, False, bench.now)
+    bench.queue("two", permits(2, 4))
+    with pytest.raises(SizeDiffers):
+        bench.take("four", permits(4, 4))
+    bench.queue("three", permits(3, 3))
+    bench.release("a")
+    assert bench.holders == ["two"], "and nobody waits for ever in front of three"
+    bench.release("two")
+    assert bench.holders == ["three"]
+
+
 def test_G2_stripes_exclude_each_other_only_where_they_meet(bench: Bench) -> None:
     bench.hold("a", stripes([3, 1, 3], 8))
     bench.hold("b", stripes([2], 8))
