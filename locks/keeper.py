@@ -88,7 +88,7 @@ class Keeper:
         A store where grants live with a session has not, so there the answer is waited for to the end (Z4).
         """
         now = self._runtime.now()
-        ward.meters.errands.n += 1
+        ward.meters[resource.kind].errands.n += 1
         until = now + ttl * 1.1 + 1.0 if ward.backend.session is None else inf
         self.plan(ward, Errand(resource, token, ttl, until), now)
 
@@ -111,7 +111,7 @@ class Keeper:
             first = grant.state is not LOST and grant.move(LOST, reason)
             self._closed += 1
         if first:
-            meters.lost.n += 1
+            meters[grant.resource.kind].lost[reason].n += 1
             logger.warning("%s (fence %d) lost: %s", grant.resource, grant.fence, reason)
             tell(grant)
 
@@ -254,7 +254,7 @@ class Keeper:
             if _abandoned(what, due) and ward.backend.session is not None:
                 what = Errand(what.resource, what.token, what.ttl, inf)
                 what.due = due
-                ward.meters.errands.n += 1
+                ward.meters[what.resource.kind].errands.n += 1
             if not _open(what, due):
                 self._closed = max(0, self._closed - 1)
                 continue
@@ -263,7 +263,7 @@ class Keeper:
                 what.due = what.deadline
                 self._order += 1
                 heappush(self._heap, (what.deadline, self._order, ward, what))
-                ward.meters.lateness.record(now - due)
+                ward.meters[what.resource.kind].lateness.record(now - due)
             wards.setdefault(id(ward), (ward, []))[1].append(what)
         return list(wards.values())
 

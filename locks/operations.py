@@ -109,7 +109,7 @@ async def break_lock(
         await _record(protocol).change(lambda state, now: Next(None, [*(state or []), *entries][-KEPT:]), until)
     for entry in entries:
         await backend.evict(resource, entry.token, backend.patience)
-        protocol.meters.broken.n += 1
+        protocol.meters[kind].broken.n += 1
         logger.warning("%s (fence %d) of %s was broken by %s: %s", resource, entry.fence, entry.token, by, reason)
     return chosen
 

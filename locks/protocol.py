@@ -97,7 +97,10 @@ class LeaseProtocol:
                 fence, start = answer, sent
             else:
                 waiter = Waiter(self.runtime, backend, resource, claim, token, ttl, wait, sent, letter)
-                with span("lock.wait", backend=backend.kind):  # names of locks are unbounded and may be personal
+                if isinstance(answer, Busy):
+                    self.meters[resource.kind].contended.n += 1
+                # Names of locks are unbounded and may be personal: they are no attribute.
+                with span("lock.wait", backend=backend.kind, recipe=resource.kind):
                     fence, start = await waiter.run(answer)
             if backend.session is not None:
                 ttl = min(ttl, backend.session)
@@ -114,8 +117,9 @@ class LeaseProtocol:
                 letter = waiter.letter
             if letter is not None:
                 letter.close()
-        self.meters.acquired.n += 1
-        self.meters.waited.record(self.runtime.now() - sent)
+        meters = self.meters[resource.kind]
+        meters.acquired.n += 1
+        meters.waited.record(self.runtime.now() - sent)
         return grant
 
     async def _give_up(
@@ -123,12 +127,12 @@ class LeaseProtocol:
     ) -> None:
         """Leave nothing behind of an acquisition that failed or was interrupted (C9, O7)."""
         if isinstance(error, NotAcquired):
-            self.meters.refused.n += 1
+            self.meters[resource.kind].refused.n += 1
         elif isinstance(error, Unavailable):
-            self.meters.unavailable.n += 1
+            self.meters[resource.kind].unavailable.n += 1
         elif isinstance(error, OutcomeUnknown):
             # The store is not answering: waiting for it would exceed the caller's time (C8).
-            self.meters.unknown.n += 1
+            self.meters[resource.kind].unknown.n += 1
             self._keeper.insist(self, resource, token, ttl)
             return
         if waiter is not None and not waiter.entangled and isinstance(error, (NotAcquired, Unavailable)):
@@ -186,7 +190,7 @@ class LeaseProtocol:
             self._keeper.lose(grant, "taken", self.meters)
             raise grant.lost(now)
         grant.move(State.RELEASED)
-        self.meters.held.record(now - grant.since)
+        self.meters[grant.resource.kind].held.record(now - grant.since)
         tell(grant)
 
     async def extend(self, grant: Grant, ttl: float) -> None:
@@ -277,7 +281,7 @@ class LeaseProtocol:
             grant.move(LOST, "taken")
             raise grant.lost(sent)
         self._keeper.watch(self, grant, sent)
-        self.meters.acquired.n += 1
+        self.meters[resource.kind].acquired.n += 1
         return grant
 
     def abandon(self, grant: Grant) -> None:

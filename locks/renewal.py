@@ -106,7 +106,7 @@ class Batch:
             return
         meters, chance = self._ward.meters, self._runtime.uniform(0.0, 1.0)
         if answer is Kept.RENEWED:
-            meters.renewed.n += 1
+            meters[grant.resource.kind].renewed.n += 1
             if not grant.renew:  # verified after a doubt, and no more than that (Z7)
                 grant.doubted = False
                 self._keeper.plan(self._ward, grant, grant.deadline)
@@ -116,7 +116,7 @@ class Batch:
         elif answer is Kept.NOT_OWNER:
             self._keeper.lose(grant, "taken", meters)
         else:
-            meters.not_renewed.n += 1
+            meters[grant.resource.kind].not_renewed.n += 1
             grant.failures += 1
             again = next_renewal(self._runtime.now(), grant.ttl, grant.failures, chance)
             self._keeper.plan(self._ward, grant, min(again, grant.deadline))

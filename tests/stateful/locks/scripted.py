@@ -9,12 +9,12 @@ from backstay.errors import OutcomeUnknown, Unavailable
 from backstay.locks.backends.redis import RedisBackend
 from backstay.locks.backends.redis.answers import Request
 from backstay.locks.backends.redis.scripts import Script
-from backstay.locks.claims import MUTEX, Resource
+from backstay.locks.claims import KINDS, MUTEX, Resource
 from backstay.locks.keeper import Keeper
 from backstay.locks.lease import Grant
 from backstay.locks.owners import Owners
 from backstay.locks.protocol import LeaseProtocol
-from backstay.locks.telemetry import Meters
+from backstay.locks.telemetry import REASONS, Meters, RecipeMeters
 from backstay.simulation import Host, Network, World
 from backstay.telemetry.counters import PlainCounter
 from backstay.telemetry.histograms import Histogram
@@ -78,9 +78,14 @@ class Bench:
 def own_meters() -> Meters:
     """Meters that count for one client only; the process's own are shared by name."""
     meters = Meters("redis", SPACE)
-    for name in Meters.__slots__:
-        shared = getattr(meters, name)
-        setattr(meters, name, Histogram(shared.bounds) if isinstance(shared, Histogram) else PlainCounter())
+    for kind in KINDS:
+        for name in RecipeMeters.__slots__:
+            shared = getattr(meters[kind], name)
+            if isinstance(shared, dict):
+                own: object = {reason: PlainCounter() for reason in REASONS}
+            else:
+                own = Histogram(shared.bounds) if isinstance(shared, Histogram) else PlainCounter()
+            setattr(meters[kind], name, own)
     return meters
 
 

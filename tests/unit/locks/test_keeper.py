@@ -39,7 +39,7 @@ def test_N1_one_worker_renews_each_at_a_third_of_its_ttl() -> None:
     _, client = alone(work)
     renewals = client.wire.count("renew")
     assert 20 * 60 / 3.0 * 0.9 <= renewals <= 20 * 60 / 2.7 * 1.1
-    assert client.protocol.meters.renewed.n == renewals
+    assert client.protocol.meters["lock"].renewed.n == renewals
 
 
 def test_C4_a_renewal_counts_from_before_it_was_sent() -> None:
@@ -63,7 +63,7 @@ def test_N2_failed_renewals_are_retried_until_one_succeeds() -> None:
 
     grant, client = alone(work)
     assert grant.state is HELD
-    assert client.protocol.meters.not_renewed.n == 4
+    assert client.protocol.meters["lock"].not_renewed.n == 4
 
 
 def test_N2_an_error_that_nobody_expected_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -168,7 +168,7 @@ def test_N4_no_renewal_after_a_release() -> None:
 
     _, client = alone(work)
     assert client.wire.count("renew") == 0
-    assert client.protocol.meters.lost.n == 0
+    assert all(lost.n == 0 for lost in client.protocol.meters["lock"].lost.values())
 
 
 def test_N9_each_lease_keeps_its_own_ttl() -> None:
@@ -182,7 +182,7 @@ def test_N9_each_lease_keeps_its_own_ttl() -> None:
     assert long.deadline - client.host.now() > 15.0
 
 
-def test_lateness_of_renewals_is_measured() -> None:
+def test_N8_lateness_of_renewals_is_measured() -> None:
     bench = Bench()
     client = bench.client()
 
@@ -191,9 +191,9 @@ def test_lateness_of_renewals_is_measured() -> None:
         bench.world.at(9.5, lambda: client.host.stall(4.0))  # as a blocked loop or a long C call does (N8)
         await client.host.sleep(25.0)
 
-    before = client.protocol.meters.lateness.sum
+    before = client.protocol.meters["lock"].lateness.sum
     bench.run((client, work()))
-    assert client.protocol.meters.lateness.sum - before > 1.0
+    assert client.protocol.meters["lock"].lateness.sum - before > 1.0
 
 
 def test_an_idle_keeper_ends_and_another_lease_starts_it_again() -> None:
