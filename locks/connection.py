@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from backstay.blocking import drive
 
@@ -35,6 +36,7 @@ from .telemetry import Meters
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
+    from kazoo.client import KazooClient
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -79,29 +81,38 @@ class Locks(Recipes[Mutex, ReadWrite, Semaphore, Segmented, Multi], BlockingCoor
     @classmethod
     def connect(
         cls,
-        target: str | redis.Redis | redis.asyncio.Redis | Engine | AsyncEngine,
+        target: str | redis.Redis | redis.asyncio.Redis | Sequence[object] | Engine | AsyncEngine | KazooClient,
         *,
         namespace: str = "default",
         answer_within: Duration | None = None,
         require: Level | None = None,
+        min_replicas: int | None = None,
+        eviction: Literal["allow"] | None = None,
     ) -> Locks:
         """Name the store; nothing is sent yet.
 
         Args:
-            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, `sqlite:///path`,
-                `postgresql+psycopg://`, `mysql+pymysql://`, `advisory+postgresql+psycopg://`, or a client or engine
-                whose connection settings are copied (the client itself is never used: it retries by itself and knows
-                no deadline; nor is the engine's pool, which locks could starve).
+            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, `redis+sentinel://`,
+                `redis+cluster://`, `redis+quorum://`, `zookeeper://`, `sqlite:///path`, `postgresql+psycopg://`,
+                `mysql+pymysql://`, `advisory+postgresql+psycopg://`, or a client or engine whose connection settings
+                are copied (a Redis client itself is never used: it retries by itself and knows no deadline; nor is an
+                engine's pool, which locks could starve). A `KazooClient` is used as it is, and never closed. Several
+                URLs or clients of independent Redis masters make a quorum.
             namespace: what this application's keys begin with; 1 to 64 letters, digits, `.`, `_`, `-`.
             answer_within: seconds that one exchange with the store may take; default the client's or URL's
                 `socket_timeout`, else 2.
             require: the least that the store must guarantee: `efficiency`, `lease`, `fenced` or `transactional`.
+            min_replicas: replicas of a Redis that must have a grant before it counts; it narrows what a failover can
+                lose, and does not rule it out.
+            eviction: "allow" goes on, with a warning, where Redis may evict the keys of locks; otherwise it is refused.
 
         Raises:
             Misuse: the target is malformed, of an unknown kind, or guarantees less than is required.
             MissingExtra: the package for it is not installed.
         """
-        return cls(*checked_source(target, namespace, answer_within, require))
+        return cls(
+            *checked_source(target, namespace, answer_within, require, min_replicas=min_replicas, eviction=eviction)
+        )
 
     def _reached(self) -> Reach:
         return self._reach
@@ -197,29 +208,38 @@ class AsyncLocks(
     @classmethod
     def connect(
         cls,
-        target: str | redis.Redis | redis.asyncio.Redis | Engine | AsyncEngine,
+        target: str | redis.Redis | redis.asyncio.Redis | Sequence[object] | Engine | AsyncEngine | KazooClient,
         *,
         namespace: str = "default",
         answer_within: Duration | None = None,
         require: Level | None = None,
+        min_replicas: int | None = None,
+        eviction: Literal["allow"] | None = None,
     ) -> AsyncLocks:
         """Name the store; nothing is sent yet.
 
         Args:
-            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, `sqlite:///path`,
-                `postgresql+psycopg://`, `mysql+pymysql://`, `advisory+postgresql+psycopg://`, or a client or engine
-                whose connection settings are copied (the client itself is never used: it retries by itself and knows
-                no deadline; nor is the engine's pool, which locks could starve).
+            target: `memory://`, `redis://host:port/db`, `rediss://`, `unix:///path`, `redis+sentinel://`,
+                `redis+cluster://`, `redis+quorum://`, `zookeeper://`, `sqlite:///path`, `postgresql+psycopg://`,
+                `mysql+pymysql://`, `advisory+postgresql+psycopg://`, or a client or engine whose connection settings
+                are copied (a Redis client itself is never used: it retries by itself and knows no deadline; nor is an
+                engine's pool, which locks could starve). A `KazooClient` is used as it is, and never closed. Several
+                URLs or clients of independent Redis masters make a quorum.
             namespace: what this application's keys begin with; 1 to 64 letters, digits, `.`, `_`, `-`.
             answer_within: seconds that one exchange with the store may take; default the client's or URL's
                 `socket_timeout`, else 2.
             require: the least that the store must guarantee: `efficiency`, `lease`, `fenced` or `transactional`.
+            min_replicas: replicas of a Redis that must have a grant before it counts; it narrows what a failover can
+                lose, and does not rule it out.
+            eviction: "allow" goes on, with a warning, where Redis may evict the keys of locks; otherwise it is refused.
 
         Raises:
             Misuse: the target is malformed, of an unknown kind, or guarantees less than is required.
             MissingExtra: the package for it is not installed.
         """
-        return cls(*checked_source(target, namespace, answer_within, require))
+        return cls(
+            *checked_source(target, namespace, answer_within, require, min_replicas=min_replicas, eviction=eviction)
+        )
 
     def _reached(self) -> Reach:
         return self._protocol

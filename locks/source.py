@@ -72,11 +72,11 @@ def _memory(url: Url, space: str, answer_within: float | None) -> Source:
     return MemorySource(url, space)
 
 
-def _redis(url: Url, space: str, answer_within: float | None) -> Source:
+def _redis(url: Url, space: str, answer_within: float | None, **demands: Any) -> Source:
     require("redis", "redis")
     from .backends.redis import RedisSource
 
-    return RedisSource.from_url(url, space, answer_within)
+    return RedisSource.from_url(url, space, answer_within, **demands)
 
 
 def _quorum(url: Url, space: str, answer_within: float | None) -> Source:
@@ -118,8 +118,8 @@ def _zookeeper(url: Url, space: str, answer_within: float | None) -> Source:
     return ZooKeeperSource.from_url(url, space, answer_within, BLOCKING, ASYNCIO)
 
 
-def source(target: str | object, space: str, answer_within: float | None) -> Source:
-    """Return the store behind a URL or a client.
+def source(target: str | object, space: str, answer_within: float | None, **demands: Any) -> Source:
+    """Return the store behind a URL or a client; `demands` are made of Redis only.
 
     Raises:
         Misuse: the URL is malformed, its scheme unknown, or the client of a kind that locks cannot use.
@@ -130,8 +130,13 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
         url = parse(given)
         schemes = {"memory": _memory, "zookeeper": _zookeeper, "redis+quorum": _quorum, "rediss+quorum": _quorum}
         schemes |= {**dict.fromkeys(_REDIS, _redis), **dict.fromkeys(_SQL, _sql), **dict.fromkeys(_ADVISORY, _advisory)}
-        return choose(url, schemes, what="lock")(url, space, answer_within)
+        make = choose(url, schemes, what="lock")
+        if make is _redis:
+            return _redis(url, space, answer_within, **demands)
+        _undemanding(demands)
+        return make(url, space, answer_within)
     if isinstance(given, (list, tuple)):
+        _undemanding(demands)
         require("redis", "redis")
         from .backends.quorum import QuorumSource, quorum_of_each
 
@@ -139,7 +144,8 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
     if type(given).__module__.partition(".")[0] == "redis" or hasattr(given, "connection_pool"):
         from .backends.redis import RedisSource
 
-        return RedisSource.from_client(given, space, answer_within)
+        return RedisSource.from_client(given, space, answer_within, **demands)
+    _undemanding(demands)
     if type(given).__module__.partition(".")[0] == "sqlalchemy":
         from .backends.sql import SqlSource
 
@@ -151,11 +157,17 @@ def source(target: str | object, space: str, answer_within: float | None) -> Sou
     raise Misuse(f"locks connect to a URL such as 'redis://localhost/0' or a Redis client, got {type(given).__name__}")
 
 
+def _undemanding(demands: dict[str, Any]) -> None:
+    for name, value in demands.items():
+        if value is not None:
+            raise Misuse(f"{name} is for a Redis that has replicas or evicts; leave it out for other stores")
+
+
 def checked_source(
-    target: object, namespace: str, answer_within: Duration | None, require: Level | None
+    target: object, namespace: str, answer_within: Duration | None, require: Level | None, **demands: Any
 ) -> tuple[Source, str]:
     """Return the store behind a URL or a client, and the namespace, all arguments checked."""
     space = checked_namespace(namespace)
-    found = source(target, space, checked_answer_within(answer_within))
+    found = source(target, space, checked_answer_within(answer_within), **demands)
     checked_level(require, found.guarantee, found.kind)
     return found, space

@@ -156,3 +156,13 @@ def test_a_missing_extra_is_named(connect: Callable[..., Any], monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MissingExtra, match=r"pip install 'backstay\[redis\]'"):
         connect("redis://localhost/0")
+
+
+@pytest.mark.parametrize("demand", [{"min_replicas": 1}, {"eviction": "allow"}])
+@pytest.mark.parametrize("connect", [Locks.connect, AsyncLocks.connect])
+def test_R10_R11_demands_of_redis_are_refused_elsewhere(connect: Callable[..., Any], demand: dict[str, Any]) -> None:
+    with pytest.raises(Misuse, match="is for a Redis"):
+        connect("memory://", **demand)
+    with pytest.raises(Misuse, match="must be"):
+        connect("redis://localhost/0", **{name: "wrong" for name in demand})
+    connect("redis://localhost/0", **demand)
