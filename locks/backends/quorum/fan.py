@@ -27,11 +27,10 @@ class Line:
     master that is slow for a moment costs no new connection.
     """
 
-    __slots__ = ("_narrowed", "connection", "fresh", "owed", "since", "slow")
+    __slots__ = ("_narrowed", "connection", "owed", "since", "slow")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.fresh = True  # nothing was answered on it yet
         self.owed = 0
         self.since = 0.0  # when the oldest unread question was sent
         self.slow = False  # the latest question was not answered in its slice: it is listened to last
@@ -86,7 +85,7 @@ class Line:
             self.owed -= 1
 
     def _settled(self) -> None:
-        self.owed, self.fresh, self.slow = 0, False, False
+        self.owed, self.slow = 0, False
 
     def _next(self) -> Any:
         if self._narrowed:

@@ -91,7 +91,7 @@ class BlockingMasters:
         script = request.script
         command = pack(("EVALSHA", script.digest, len(request.keys), *request.keys, *request.arguments))
         pending: deque[int] = deque()
-        behind = 0
+        behind, copies = 0, set[int]()
         for number in of:
             line = fan.lines[number]
             if line is None:
@@ -100,7 +100,7 @@ class BlockingMasters:
             try:
                 line.send(command, now)
             except exceptions.RedisError as error:
-                self._cut(fan, number, error, outcomes, request, pending, sent=False, until=until)
+                self._cut(fan, number, error, outcomes, request, pending, copies, sent=False, until=until)
             else:
                 if line.slow:
                     pending.append(number)
@@ -113,7 +113,7 @@ class BlockingMasters:
             if line is None:
                 continue
             try:
-                outcomes[number] = line.receive(), outcomes[number] is not None
+                outcomes[number] = line.receive(), number in copies
             except exceptions.TimeoutError:
                 line.slow = True
                 if monotonic() >= until:
@@ -126,7 +126,7 @@ class BlockingMasters:
                 self._send_text(fan, number, request, outcomes, pending)
                 continue
             except exceptions.ConnectionError as error:
-                self._cut(fan, number, error, outcomes, request, pending, sent=True, until=until)
+                self._cut(fan, number, error, outcomes, request, pending, copies, sent=True, until=until)
             except exceptions.ResponseError as error:
                 refused = refusal(self._labels[number], error)
                 if isinstance(refused, Misuse):
@@ -157,6 +157,7 @@ class BlockingMasters:
         outcomes: list[Outcome],
         request: Request,
         pending: deque[int],
+        copies: set[int],
         *,
         sent: bool,
         until: float,
@@ -165,8 +166,7 @@ class BlockingMasters:
 
         Sending it twice is safe: every script knows its token, and its attempt.
         """
-        line = fan.lines[number]
-        again = line is not None and not line.fresh
+        again = number not in copies
         fan.drop(number)
         left = min(self._within, until - monotonic())
         # Refused as it was sent or read: nothing says that the script has not run.
@@ -185,7 +185,9 @@ class BlockingMasters:
         except Unavailable as away:
             self._leave_alone(number, away)
             return
-        pending.append(number)  # and `outcomes` has its error until then, which says that this is a copy
+        outcomes[number] = None
+        pending.append(number)
+        copies.add(number)
 
     # -- the way to the masters
 
@@ -209,15 +211,11 @@ class BlockingMasters:
             if number not in known and now >= self._ask_again[number]:
                 self._ask_again[number] = now + self._within + AWAY
                 self._runtime.spawn(partial(self._look_for, number), name="backstay-locks-master")
-        if len(known) == 1:
-            outcomes: list[Line | Exception] = [await self._opened(known[0])]
-        else:
-            outcomes = await self._runtime.gather(*(partial(self._opened, number) for number in known))
+        outcomes = await self._runtime.gather(*(partial(self._opened, number) for number in known))
         for number, outcome in zip(known, outcomes, strict=True):
-            if isinstance(outcome, Line):
-                fan.lines[number] = outcome
-            elif not isinstance(outcome, Unavailable):
+            if isinstance(outcome, Exception):
                 raise outcome
+            fan.lines[number] = outcome
 
     def _catch_up(self, fan: Fan, number: int, line: Line, now: float) -> None:
         try:
@@ -230,12 +228,12 @@ class BlockingMasters:
             fan.drop(number)
             self._leave_alone(number, unanswered(self._labels[number], _NOTHING))
 
-    async def _opened(self, number: int) -> Line | Exception:
+    async def _opened(self, number: int) -> Line | None:
         try:
             line = self._connected(number, self._within)
         except Unavailable as error:
             self._leave_alone(number, error)
-            return error
+            return None
         self._away[number] = None
         return line
 
@@ -246,7 +244,7 @@ class BlockingMasters:
         except Misuse as error:  # its settings changed while it was away; it stays away
             self._leave_alone(number, error)
             return
-        if isinstance(line, Line):
+        if line is not None:
             self._found[number].append(line)
 
     def _connected(self, number: int, within: float) -> Line:
@@ -265,7 +263,6 @@ class BlockingMasters:
         except exceptions.RedisError as error:
             line.close()
             raise not_reached(self._labels[number], error) from error
-        line.fresh = True
         return line
 
     def _leave_alone(self, number: int, error: BackstayError) -> None:
