@@ -48,7 +48,9 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert self.line() == "ready"
+        if self.line() != "ready":
+            self.kill()
+            raise RuntimeError(f"{orders.name} did not start: its error is above")
 
     def line(self) -> str:
         assert self.process.stdout is not None
@@ -185,7 +187,8 @@ class Storm:
         self._for_a_while(self._proxy.half_open, 1.6 * TTL)
 
     def refuse(self) -> None:
-        self._for_a_while(lambda: (self._proxy.refuse(), self._proxy.cut()))
+        self._proxy.refuse()
+        self._for_a_while(self._proxy.cut)
 
     def restart(self) -> None:
         assert self.server is not None
