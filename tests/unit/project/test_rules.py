@@ -91,7 +91,8 @@ def test_core_modules_know_no_clock_no_threads_no_driver() -> None:
 DRIVER_HOMES = {
     "redis": r"^backstay/redis/|/backends/|^locks/guards/redis/|/(connect|connection|source)\.py$|^backstay/testing/",
     "kazoo": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
-    "sqlalchemy": r"^txn/|^sharding/|^locks/((backends|guards/sqlalchemy)/|(connection|source)\.py$)|^backstay/testing/(txn|sharding)",
+    "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy))/|^locks/(connection|source)|"
+    r"^backstay/testing/(txn|sharding)",
     "flask": r"^backstay/flask|/flask|/http|^backstay/testing/",
     "fastapi": r"^backstay/fastapi|/fastapi|/http|^backstay/testing/",
     "httpx": r"^txn/|^backstay/testing/",
