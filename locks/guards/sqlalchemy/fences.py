@@ -91,7 +91,7 @@ class SqlFences:
             _guard.upsert(connection, token, **_row(token))
 
     def admit_within(self, handle: Handle, lease: Fenced) -> None:
-        """Do the same as part of the transaction of a Session or Connection.
+        """Do the same as part of the caller's transaction, that of a Session or Connection.
 
         Raises:
             StaleFence: a higher one was seen before; the transaction is rolled back.
@@ -128,7 +128,7 @@ class AsyncSqlFences:
             await _async_guard.upsert(connection, token, **_row(token))
 
     async def admit_within(self, handle: AsyncHandle, lease: Fenced) -> None:
-        """Do the same as part of the transaction of an AsyncSession or AsyncConnection.
+        """Do the same as part of the caller's transaction, that of an AsyncSession or AsyncConnection.
 
         Raises:
             StaleFence: a higher one was seen before; the transaction is rolled back.

@@ -70,6 +70,8 @@ ONE_COLOUR = {
     "Locks.forked": "what a fork leaves differs: connections here, loops there",
     "RateLimiter.charge": "the port that only a remote store of the asyncio face has",
     "RateLimiter.close": "the connections of all threads here, of the running loop there",
+    "Singleton.forked": "a thread is not in the child of a fork; a task goes with its loop",
+    "Singleton.stop": "a thread can only be asked, and waited for so long; a task is cancelled",
     "ShardedSession.layout": "an attribute here, read through to it there",
     **{
         f"ShardedSession.{name}": "the unit of work; AsyncShardedSession reaches it as `sync_session`"
