@@ -13,7 +13,7 @@ import redis
 from backstay.errors import NotAcquired
 from backstay.locks import AsyncLocks, Locks
 from backstay.testing.locks import MutexContract
-from backstay.testing.locks.faces import LONG, Face
+from backstay.testing.locks.faces import LONG, Face, queued
 from servers.parts import PARTS
 from servers.run import Run
 from servers.server import Server
@@ -47,7 +47,7 @@ class TestQuorum(OnQuorum, MutexContract):
 
             lease = await locks.acquire("q5", ttl=LONG)
             waiters = [asyncio.create_task(waiter(number)) for number in range(5)]
-            await asyncio.sleep(0.06)
+            await queued(waiters[-1])
             assert order == []
             await locks.release(lease)
             await asyncio.gather(*waiters)
