@@ -41,6 +41,7 @@ def cases() -> Iterator[Case]:
         yield from _hand_off(url)
     with servers.running("zookeeper") as addresses:
         yield from _zookeeper(addresses["zookeeper"])
+    yield from _quorum()
 
 
 def _uncontended(url: str) -> Iterator[Case]:
@@ -300,6 +301,75 @@ def _zookeeper_hand_off(client: Any, locks: Locks) -> Iterator[Case]:
         timed=True,
         batch_seconds=0.1,
     )
+
+
+# -- three independent masters: two rounds of questions from one thread, and pottery's Redlock
+
+
+def _quorum() -> Iterator[Case]:
+    from servers.parts import PARTS
+    from servers.run import Run
+
+    run = Run.begin()
+    try:
+        yield from _of_masters([run.own(PARTS["redis"]).url for _ in range(3)])
+    finally:
+        run.end()
+
+
+def _of_masters(urls: list[str]) -> Iterator[Case]:
+    from pottery import Redlock
+
+    clients = [redis.Redis.from_url(url) for url in urls]
+    for client in clients:
+        client.config_set("appendonly", "no")  # the disk is not what is compared
+    take, give = clients[0].script_load(TAKE), clients[0].script_load(GIVE)
+    for client in clients[1:]:
+        client.script_load(TAKE), client.script_load(GIVE)
+    lines = [client.connection_pool.get_connection() for client in clients]
+
+    def ask_all(*command: Any) -> None:
+        for line in lines:
+            line.send_command(*command)
+        for line in lines:
+            line.read_response()
+
+    def floor() -> None:
+        token = uuid.uuid4().hex
+        ask_all("EVALSHA", take, 2, "bench:floor", "bench:fence", token, 10_000)
+        ask_all("EVALSHA", give, 1, "bench:floor", token)
+
+    shared = Redlock(key="bench:peer", masters=set(clients), auto_release_time=10)
+
+    def peer() -> None:
+        with shared:
+            pass
+
+    masters = ",".join(url.removeprefix("redis://").partition("/")[0] for url in urls)
+    time.sleep(3.0)  # masters without a disk do not vote as long as they may have forgotten something
+    with (
+        Locks.connect(f"redis+quorum://{masters}/0?max_ttl=1&fence=no", namespace="bench") as plain,
+        Locks.connect(f"redis+quorum://{masters}/0?max_ttl=1", namespace="bench") as fenced,
+    ):
+
+        def ours() -> None:
+            with plain.mutex("one", ttl=1.0, renew=False):
+                pass
+
+        def with_fence() -> None:
+            with fenced.mutex("two", ttl=1.0, renew=False):
+                pass
+
+        yield Case(
+            name="quorum of three masters, no fence",
+            floor=floor,
+            ours=ours,
+            target=1.20,
+            peer=peer,
+            peer_name="pottery Redlock",
+            peer_target=0.21,
+        )
+        yield Case(name="quorum of three masters, fenced: three rounds", floor=floor, ours=with_fence)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Masters of a quorum that die, freeze and come back: a minority costs nothing, a majority is Unavailable for a while."""
+"""Masters of a quorum that die, freeze and come back: a minority costs nothing, a majority is missed for a while."""
 
 from __future__ import annotations
 
