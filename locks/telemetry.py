@@ -16,10 +16,10 @@ class RecipeMeters:
     """The counters and histograms of one recipe on one connection.
 
     `lock.acquisitions` by result, `lock.contentions` (how many acquisitions found it held by others),
-    `lock.wait.duration` from asking to having, `lock.hold.duration` from having to giving back, `lock.losses` by reason
-    and `lock.renewals` by result, `lock.renewal.lateness` (how much later than planned a renewal began: a starved loop or
-    thread shows here, N8), `lock.withdrawals` (how often an unanswered acquisition had to be given up behind the
-    caller's back), `lock.breaks` (by operators).
+    `lock.wait.duration` from asking to having, `lock.hold.duration` from having to giving back, `lock.losses` by
+    reason, `lock.renewals` by result, `lock.renewal.lateness` (how much later than planned a renewal began: a starved
+    loop or thread shows here, N8), `lock.withdrawals` (how often an unanswered acquisition had to be given up behind
+    the caller's back), `lock.breaks` (by operators).
     """
 
     __slots__ = ("acquired", "broken", "contended", "errands", "held", "lateness", "lost", "not_renewed", "refused",

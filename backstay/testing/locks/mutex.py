@@ -249,7 +249,7 @@ class MutexContract(LocksContract):
 
         self.run(face, work)
 
-    def test_a_release_wakes_the_waiter_at_once(self, face: str) -> None:
+    def test_W5_a_release_wakes_the_waiter_at_once(self, face: str) -> None:
         async def work(locks: Face) -> None:
             for _ in range(3):  # the first also opens what the waiter listens on
                 lease = await locks.acquire("wake", ttl=LONG)

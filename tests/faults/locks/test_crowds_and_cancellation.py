@@ -182,7 +182,7 @@ def test_O7_a_cancelled_hold_is_given_back_before_the_cancellation_goes_on(redis
     asyncio.run(main())
 
 
-def test_T1_wall_clocks_that_jump_an_hour_change_nothing(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_T1_Q1_wall_clocks_that_jump_an_hour_change_nothing(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The holder's clock goes an hour ahead, the waiter's an hour back; renewals, hand-over and losses are as ever."""
     offset = [0.0]
     real = time.time

@@ -47,7 +47,7 @@ def test_C2_nothing_sent_is_unavailable_and_sent_unanswered_is_unknown() -> None
     alone(work)
 
 
-def test_C9_an_unanswered_acquire_is_withdrawn_until_the_store_answers() -> None:
+def test_C9_Q4_an_unanswered_acquire_is_withdrawn_until_the_store_answers() -> None:
     bench = Bench()
     client, other = bench.client(), bench.client()
 

@@ -72,7 +72,7 @@ def test_E6_the_databases_clock_decides_and_no_other(bench: Bench, monkeypatch: 
     assert later > fence
 
 
-def test_F1_F2_a_fence_is_above_the_last_one_and_above_the_clock(bench: Bench) -> None:
+def test_F1_F2_F5_a_fence_is_above_the_last_one_and_above_the_clock(bench: Bench) -> None:
     first = bench.take("a")
     assert first == int(bench.clock.now * 1e6)
     assert bench.release("a", first) is Freed.FREED
