@@ -91,7 +91,7 @@ class BlockingMasters:
         script = request.script
         command = pack(("EVALSHA", script.digest, len(request.keys), *request.keys, *request.arguments))
         pending: deque[int] = deque()
-        behind, copies = 0, set[int]()
+        answered, behind, copies = 0, 0, set[int]()
         for number in of:
             line = fan.lines[number]
             if line is None:
@@ -132,7 +132,8 @@ class BlockingMasters:
                 if isinstance(refused, Misuse):
                     raise refused from error
                 outcomes[number] = refused
-            if enough(outcomes):
+            answered += 1
+            if answered >= self._quorum and enough(outcomes):  # fewer decide nothing, and counting is not free
                 break
         return outcomes
 
