@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from backstay.errors import NotAcquired
 from backstay.locks import lease, protocol
-from backstay.locks.backends.quorum import backend, votes
+from backstay.locks.backends.quorum import backend, scripts, votes
 from backstay.locks.backends.quorum.backend import QuorumBackend
-from stateful.locks.simulated_quorum import held_somewhere, simulate_quorum
+from backstay.locks.claims import MUTEX
+from backstay.simulation import World
+from stateful.locks.simulated import LOCK, STEM
+from stateful.locks.simulated_quorum import Master, QuorumClient, held_somewhere, simulate_quorum
 
 
 @pytest.fixture(autouse=True)
@@ -143,3 +147,34 @@ def test_K1_what_failed_masters_hold_is_given_back_at_once(monkeypatch: pytest.M
         world, _, _, won = simulate_quorum(seed, faults=False, ttl=2.0, rounds=2)
         slow += world.time - 10.0 > 1.9 or len(won) < 6
     assert slow > 0, "attempts that failed kept what they had, and nobody noticed"
+
+
+def test_K1_a_minority_that_granted_is_given_back_before_the_refusal() -> None:
+    world = World(1)
+    masters = [Master(world, number, 1e9, 1.0) for number in range(3)]
+    client = QuorumClient(world, masters, "c", offset=0.0, rate=1.0, resend=0.0, fence=True)
+    for master in masters[:2]:
+        master.redis.data[STEM + "owner"] = "another|1"
+    work = world.start(client.host, client.protocol.acquire(LOCK, MUTEX, 30.0, 0.0, True))
+    world.run(settle=0.5)
+    with pytest.raises(NotAcquired, match="another"):
+        work.result()
+    assert held_somewhere(masters) == ["another|1", "another|1"]
+
+
+def test_K3_a_renewal_makes_no_lock_anew_and_outlives_what_a_failed_attempt_sends_late() -> None:
+    world = World(1)
+    master = Master(world, 0, 1e9, 1.0)
+    owner, gone, token = STEM + "owner", STEM + "gone:t", "t"
+
+    def run(name: str, keys: list[str], *arguments: str | int) -> Any:
+        return master.run(getattr(scripts, name), keys, arguments)
+
+    assert run("RENEW", [owner], token, 1000, scripts.LAST) == 0
+    assert held_somewhere([master]) == []
+    run("TAKE", [owner, STEM + "fence", gone], token, 1, 1000, "fence")
+    assert run("RENEW", [owner], token, 1000, scripts.LAST) == 1
+    assert run("GIVE_BACK", [owner, gone], token, 1, 0) == 0, "it counted for the renewal, so it must stay"
+    assert run("GIVE_BACK", [owner, gone], token, scripts.LAST, 60_000) == 1
+    assert run("TAKE", [owner, STEM + "fence", gone], token, 2, 1000, "fence") == b"withdrawn"
+    assert held_somewhere([master]) == []
