@@ -155,7 +155,7 @@ def test_K1_a_minority_that_granted_is_given_back_before_the_refusal() -> None:
     client = QuorumClient(world, masters, "c", offset=0.0, rate=1.0, resend=0.0, fence=True)
     for master in masters[:2]:
         master.redis.data[STEM + "owner"] = "another|1"
-    work = world.start(client.host, client.protocol.acquire(LOCK, MUTEX, 30.0, 0.0, True))
+    work = world.start(client.host, client.protocol.acquire(LOCK, MUTEX, 2.0, 0.0, True))
     world.run(settle=0.5)
     with pytest.raises(NotAcquired, match="another"):
         work.result()
