@@ -326,7 +326,7 @@ def _of_masters(urls: list[str]) -> Iterator[Case]:
     take, give = clients[0].script_load(TAKE), clients[0].script_load(GIVE)
     for client in clients[1:]:
         client.script_load(TAKE), client.script_load(GIVE)
-    lines = [client.connection_pool.get_connection() for client in clients]
+    lines: list[Any] = [client.connection_pool.get_connection() for client in clients]
 
     def ask_all(*command: Any) -> None:
         for line in lines:

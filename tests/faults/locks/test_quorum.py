@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -132,7 +133,8 @@ def test_K2_a_connection_that_was_closed_while_idle_is_mended_in_the_same_call(o
 
 def test_an_answer_that_was_not_needed_is_read_before_the_next(own_redis: Starts) -> None:
     server = own_redis()
-    connection = redis.Connection(host=server.host, port=server.port)
+    untyped: Any = redis.Connection
+    connection = untyped(host=server.host, port=server.port)
     connection.connect()
     line = Line(connection)
     for number in range(3):

@@ -246,6 +246,12 @@ def test_C3_F1_two_processes_and_one_of_them_is_stopped(
         process.stdout.close()
 
 
+def go_on(pid: int) -> None:
+    """Let a child go on once it has stopped: a signal that comes before the stop would be lost."""
+    os.waitpid(pid, os.WUNTRACED)
+    os.kill(pid, signal.SIGCONT)
+
+
 def test_a_client_that_stops_between_read_and_write_blocks_nobody(url: str, direct: Locks) -> None:
     """No statement leaves a row locked: the interpreter is stopped for good right after it has read the row."""
     body = """
@@ -273,9 +279,9 @@ def test_a_client_that_stops_between_read_and_write_blocks_nobody(url: str, dire
     try:
         assert process.stdout.readline().strip() == "stopped"
         with direct.mutex("x", wait=1.0) as lease:
-            os.kill(process.pid, signal.SIGCONT)
+            go_on(process.pid)
             assert process.stdout.readline().strip() == "stopped", "its write was refused, so it reads again"
-            os.kill(process.pid, signal.SIGCONT)
+            go_on(process.pid)
             assert process.stdout.readline().strip() == "", "and it is refused"
             lease.check()
     finally:

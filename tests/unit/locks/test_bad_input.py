@@ -164,5 +164,5 @@ def test_R10_R11_demands_of_redis_are_refused_elsewhere(connect: Callable[..., A
     with pytest.raises(Misuse, match="is for a Redis"):
         connect("memory://", **demand)
     with pytest.raises(Misuse, match="must be"):
-        connect("redis://localhost/0", **{name: "wrong" for name in demand})
+        connect("redis://localhost/0", **dict.fromkeys(demand, "wrong"))
     connect("redis://localhost/0", **demand)

@@ -67,7 +67,7 @@ def test_a_client_gives_its_servers_and_must_have_threads() -> None:
     assert settings.label == "zookeeper://zk1:2181,zk2:2182/apps"
     stranger = SimpleNamespace(client_state="CLOSED", chroot="", handler=SimpleNamespace(), hosts=[])
     with pytest.raises(Misuse, match="SequentialThreadingHandler"):
-        Locks.connect(stranger)  # type: ignore[arg-type]
+        Locks.connect(stranger)
 
 
 @pytest.mark.parametrize("name", ["order:42", "a/b", ".", "..", "ä ö", "100%", "a.b", "\x00\n", "x" * 512])
