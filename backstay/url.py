@@ -73,21 +73,20 @@ def parse(url: str) -> Url:
     """
     given: Any = url  # callers may be untyped
     text = given.strip() if isinstance(given, str) else ""
-    match = re.match(r"[A-Za-z][A-Za-z0-9+.\-]*(?=://)", text)
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)", text)
     if match is None:
         shown = mask(text) if isinstance(given, str) else type(given).__name__
         raise Misuse(f"{shown!r} is no backend URL; expected something like 'redis://localhost:6379/0' or 'memory://'")
-    try:
-        parts = urlsplit(text)
-    except ValueError as error:
-        raise Misuse(f"malformed URL {mask(text)!r}: {error}") from None
-    if "@" not in parts.netloc and "@" in text.partition("://")[2]:
+    scheme, netloc = match.groups()
+    # Only what follows goes through urlsplit: it takes several hosts with an IPv6 address among them for malformed.
+    parts = urlsplit(f"{scheme}://{text[match.end() :]}")
+    if "@" not in netloc and "@" in text.partition("://")[2]:
         raise Misuse(f"malformed URL {mask(text)!r}: write '/', '?', '#' in a password as %2F, %3F, %23")
-    user_info, _, places = parts.netloc.rpartition("@")
+    user_info, _, places = netloc.rpartition("@")
     username, colon, password = user_info.partition(":")
     hosts = tuple(_place(place, text) for place in places.split(",")) if places else ()
     return Url(
-        scheme=parts.scheme.lower(),
+        scheme=scheme.lower(),
         hosts=hosts,
         username=unquote(username) if username else None,
         password=unquote(password) if colon else None,
@@ -98,6 +97,8 @@ def parse(url: str) -> Url:
 
 
 def _place(place: str, text: str) -> tuple[str, int | None]:
+    if place.count("[") != place.count("]"):
+        raise Misuse(f"malformed URL {mask(text)!r}: an IPv6 address stands in brackets, as in [::1]:6379")
     host, colon, port = place.rpartition(":")
     if not colon or place.endswith("]"):  # no port; an IPv6 address stands in brackets
         host, port = place, ""

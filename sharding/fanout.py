@@ -72,11 +72,15 @@ def _option(name: str, options: Any, statement: Any) -> Any:
 
 
 def _at_once(session: ShardedSession, call: tuple[Any, Any, bool]) -> bool:
-    if call[0] is not None or call[1] is not None or session.dispatch.do_orm_execute:
+    if call[0] is not None or call[1] is not None or any(map(_sees_reads, session.dispatch.do_orm_execute)):
         return False  # hooks of the user's see one statement after the other
     if session.layout.dialect == "sqlite" and not session.layout.async_engines:
         return False  # a connection of an in-memory database belongs to its thread
     return session.layout.pace.slow if session.at_once is None else session.at_once
+
+
+def _sees_reads(hook: Any) -> bool:
+    return not getattr(hook, "only_writes", False)
 
 
 def _at_the_same_time(

@@ -164,5 +164,6 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
                 set_committed_value(target, "fence", Offered.of(token))
 
 
+_execute.only_writes = True  # type: ignore[attr-defined]  # so a scatter of reads need not go in turn for it
 event.listen(Session, "do_orm_execute", _execute)
 event.listen(Session, "before_flush", _before_flush)

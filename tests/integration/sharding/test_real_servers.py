@@ -115,6 +115,7 @@ def test_threads_and_turns_give_the_same(postgres: Market, at_once: bool) -> Non
 
 
 def test_E1_slow_shards_are_asked_at_the_same_time(postgres: Market) -> None:
+    import backstay.locks.guards.sqlalchemy  # noqa: F401  # its hook on all sessions is about writes only
     from backstay.clock import monotonic
 
     layout, _ = postgres
