@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from backstay.errors import MissingExtra, Misuse
 
@@ -57,6 +57,12 @@ class Url:
     def port(self) -> int | None:
         """The first host's port."""
         return self.hosts[0][1] if self.hosts else None
+
+    def split(self) -> tuple[str, SplitResult]:
+        """Return the user information as it was written, and the parts behind the hosts."""
+        head, _, rest = self.raw.partition("://")
+        netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        return netloc.rpartition("@")[0], urlsplit(f"{head}://{rest[len(netloc) :]}")
 
     def __str__(self) -> str:
         return mask(self.raw)

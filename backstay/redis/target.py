@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -182,8 +181,7 @@ def _clustered(url: Url, secure: str, parts: list[str], answer_within: float | N
 
 def _alone(url: Url, secure: str, number: int) -> str:
     """Return the URL as one of a single server, which redis-py can read."""
-    parts = urlsplit(url.raw)
-    user = parts.netloc.rpartition("@")[0]
+    user, parts = url.split()
     query = f"?{parts.query}" if parts.query else ""
     return f"{secure}://{user}{'@' if user else ''}localhost/{number}{query}"
 

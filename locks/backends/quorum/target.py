@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from backstay.errors import Misuse
 from backstay.redis import Shape, Target, of_url, target
@@ -75,8 +75,7 @@ def quorum_of_url(url: Url, answer_within: float | None) -> Quorum:
     Raises:
         Misuse: there is a mistake in it.
     """
-    parts = urlsplit(url.raw)
-    user = parts.netloc.rpartition("@")[0]
+    user, parts = url.split()
     rest = urlencode([(name, value) for name, value in parse_qsl(parts.query, True) if name not in _OURS])
     scheme = url.scheme.partition("+")[0]
     masters: list[Target] = []
