@@ -19,7 +19,7 @@ import redis.asyncio
 
 from backstay.errors import RateLimited
 from backstay.resilience import AsyncRateLimiter, RateLimiter, Switches, protect
-from backstay.resilience.pipeline.compose import compose, target_of
+from backstay.resilience.policy import compose, target_of
 from backstay.resilience.rate_limiting.policy import RateLimit
 
 from .harness import Case

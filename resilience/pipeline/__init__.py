@@ -1,8 +1,7 @@
-"""Policies round a function: what a policy is, how they are put together, and `protect`."""
+"""Policies put together round a function."""
 
 from __future__ import annotations
 
-from .policy import ORDER, AsyncCall, Call, Policy, Target
 from .protect import protect
 
-__all__ = ["ORDER", "AsyncCall", "Call", "Policy", "Target", "protect"]
+__all__ = ["protect"]

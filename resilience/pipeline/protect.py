@@ -8,16 +8,15 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from backstay.errors import Misuse, Rejected, Unavailable
 
+from ..fallback import Fallback
+from ..operation import Operation
+from ..policy import Policy, compose, target_of
 from ..rate_limiting.failure import FailureMode
 from ..rate_limiting.limiter import AsyncRateLimiter, RateLimiter
 from ..rate_limiting.policy import RateLimit
 from ..rate_limiting.rate import Rate
 from ..switches.policy import SwitchPolicy
 from ..switches.switches import Switches
-from .compose import compose, target_of
-from .fallback import Fallback
-from .operation import Operation
-from .policy import Policy
 
 __all__ = ["protect"]
 

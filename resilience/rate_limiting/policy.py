@@ -8,7 +8,7 @@ from typing import Any
 from backstay.errors import Misuse
 from backstay.keys import Template
 
-from ..pipeline.policy import AsyncCall, Call, Target
+from ..policy import AsyncCall, Call, Target
 from .backend import StoreFailed
 from .backends.memory import MemoryBuckets
 from .limiter import AsyncRateLimiter, RateLimiter

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..pipeline.fallback import Fallback
-from ..pipeline.policy import AsyncCall, Call, Served, Target
+from ..fallback import Fallback
+from ..policy import AsyncCall, Call, Served, Target
 
 if TYPE_CHECKING:
     from .switches import Switches

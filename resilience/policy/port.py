@@ -4,21 +4,39 @@ A policy is an object with state and two short functions that wrap the next call
 pair over one state because a coroutine driven from blocking code would cost more than a whole policy does
 (design 2.10); whatever is not on the way of a successful call they share. The list of policies is the truth,
 the closures are a compiled view of it.
+
+A policy that only admits a call and hears how it ended is `Admitting` as well. That is all that streams,
+`with` blocks and middlewares need, whose end is not the return of a function (CB-10).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from enum import Enum
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["ORDER", "AsyncCall", "Call", "Policy", "Served", "Target"]
+__all__ = ["Admit", "AdmitAsync", "Admitting", "AsyncCall", "Call", "Colour", "Policy", "Served", "Settle", "Target"]
 
 Call: TypeAlias = Callable[..., Any]
 AsyncCall: TypeAlias = Callable[..., Awaitable[Any]]
 
-ORDER = ("operation", "switch", "fallback", "rate_limiter")
-"""The order of policies, outermost first (CO-1): the limit is charged once a call, and a fallback runs once."""
+Settle: TypeAlias = Callable[[BaseException | None], None]
+"""Tells a policy how an admitted call ended: None for well, else the exception. Called once; never raises."""
+
+Admit: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Settle]
+"""Admits a call of these arguments, or raises the refusal."""
+
+AdmitAsync: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Awaitable[Settle]]
+
+
+class Colour(Enum):
+    """What calling a function gives."""
+
+    FUNCTION = "function"
+    COROUTINE = "coroutine"
+    GENERATOR = "generator"
+    ASYNC_GENERATOR = "async generator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +47,18 @@ class Target:
         function: as it was given.
         resource: the configured name, for telemetry.
         label: the function's own name, for errors.
-        is_async: whether calling it gives an awaitable.
+        colour: what calling it gives.
     """
 
     function: Call
     resource: str
     label: str
-    is_async: bool
+    colour: Colour
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on an event loop."""
+        return self.colour in (Colour.COROUTINE, Colour.ASYNC_GENERATOR)
 
 
 class Served:
@@ -61,4 +84,17 @@ class Policy(Protocol):
 
     def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
         """Return an `async def` that does the policy's part and awaits `call`."""
+        ...
+
+
+@runtime_checkable
+class Admitting(Protocol):
+    """A policy that can go round a stream or a block of code: it admits, and hears of the end."""
+
+    def admit(self, target: Target) -> Admit:
+        """Return what admits a call; it may block the thread for as long as the policy allows."""
+        ...
+
+    def admit_async(self, target: Target) -> AdmitAsync:
+        """Return what admits a call on an event loop."""
         ...

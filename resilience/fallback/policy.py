@@ -7,7 +7,7 @@ from typing import Any
 
 from backstay.errors import BackstayError, Misuse, OutcomeUnknown, Rejected, Unavailable
 
-from .policy import AsyncCall, Call, Served, Target
+from ..policy import AsyncCall, Call, Served, Target
 
 __all__ = ["Fallback"]
 

@@ -10,7 +10,7 @@ from backstay.clock import Clock
 from backstay.errors import Misuse, Rejected
 from backstay.telemetry import Histogram, error_type, histogram, updown
 
-from .policy import AsyncCall, Call, Served, Target
+from ..policy import AsyncCall, Call, Served, Target
 
 __all__ = ["Operation"]
 

@@ -1,0 +1,7 @@
+"""The outermost policy, which measures."""
+
+from __future__ import annotations
+
+from .policy import Operation
+
+__all__ = ["Operation"]

@@ -1,0 +1,34 @@
+"""What a policy is, what it is put round, and how policies are put together. Knows no policy."""
+
+from __future__ import annotations
+
+from .blocks import Admission
+from .compose import Layer, compose, compose_as_given
+from .order import ORDER
+from .port import Admit, AdmitAsync, Admitting, AsyncCall, Call, Colour, Policy, Served, Settle, Target
+from .settings import fraction, from_mapping, positive_int, seconds
+from .target import block_of, target_of
+
+__all__ = [
+    "ORDER",
+    "Admission",
+    "Admit",
+    "AdmitAsync",
+    "Admitting",
+    "AsyncCall",
+    "Call",
+    "Colour",
+    "Layer",
+    "Policy",
+    "Served",
+    "Settle",
+    "Target",
+    "block_of",
+    "compose",
+    "compose_as_given",
+    "fraction",
+    "from_mapping",
+    "positive_int",
+    "seconds",
+    "target_of",
+]
