@@ -10,7 +10,7 @@ from backstay.clock import Clock
 from backstay.errors import Misuse, Rejected
 from backstay.telemetry import Histogram, error_type, histogram, updown
 
-from ..policy import AsyncCall, Call, Served, Target
+from ..policy import Admit, AdmitAsync, AsyncCall, Call, Served, Settle, Target
 
 __all__ = ["Operation"]
 
@@ -24,7 +24,7 @@ class Operation:
     kind = "operation"
 
     def __init__(self, resource: str, *, clock: Clock = time.monotonic) -> None:
-        self._resource = resource
+        self.name = self._resource = resource
         self._clock = clock
         self._ok = self._histogram("ok")
         self._degraded = self._histogram("degraded")
@@ -93,3 +93,31 @@ class Operation:
             return result
 
         return measured
+
+    def admit(self, target: Target) -> Admit:
+        """Return what measures a stream or a block from its first item or line to its end."""
+        clock, active, ok = self._clock, self._active, self._ok
+
+        def began(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Settle:
+            start = clock()
+            active.n += 1
+
+            def ended(error: BaseException | None) -> None:
+                active.n -= 1
+                if error is None:
+                    ok.record(clock() - start)
+                else:
+                    self.failed(error, clock() - start)
+
+            return ended
+
+        return began
+
+    def admit_async(self, target: Target) -> AdmitAsync:
+        """Return the same for code on an event loop."""
+        begin = self.admit(target)
+
+        async def began(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Settle:
+            return begin(args, kwargs)
+
+        return began

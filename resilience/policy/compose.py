@@ -9,14 +9,17 @@ from typing import Any, ParamSpec, TypeVar
 from backstay.errors import Misuse
 
 from .order import ORDER
-from .port import Admitting, Colour, Policy, Target
+from .port import AsyncCall, Call, Colour, Policy, Served, Target
 from .streams import stream, stream_async
 from .target import target_of
+from .together import admit_all, admit_all_async
 
-__all__ = ["Layer", "compose", "compose_as_given"]
+__all__ = ["Layer", "chain", "compose", "compose_as_given"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_SERVING = ("switch", "fallback")  # they answer by `Served`, which somebody outside has to unpack
 
 
 def compose(policies: Sequence[Policy], target: Target) -> Any:
@@ -30,25 +33,42 @@ def compose_as_given(policies: Sequence[Policy], target: Target) -> Any:
     Raises:
         Misuse: a policy cannot go round this function, or its configuration does not fit.
     """
+    call = chain(policies, target)
+    return call if call is target.function else functools.update_wrapper(call, target.function)
+
+
+def chain(policies: Sequence[Policy], target: Target) -> Any:
+    """Return the bare closures of `policies` round `target`, the first one outermost; its face is not the target's.
+
+    Raises:
+        Misuse: as for `compose_as_given`.
+    """
+    if target.colour is Colour.GENERATOR:
+        return stream(target.function, admit_all(policies, target)) if policies else target.function
+    if target.colour is Colour.ASYNC_GENERATOR:
+        return stream_async(target.function, admit_all_async(policies, target)) if policies else target.function
     call: Any = target.function
     for policy in reversed(policies):
-        call = _wrapped(policy, call, target)
-    return functools.update_wrapper(call, target.function)
+        call = policy.wrap_async(call, target) if target.is_async else policy.wrap(call, target)
+    if policies and policies[0].kind != "operation" and any(policy.kind in _SERVING for policy in policies):
+        return _unpacking_async(call) if target.is_async else _unpacking(call)
+    return call
 
 
-def _wrapped(policy: Policy, call: Any, target: Target) -> Any:
-    if target.colour is Colour.COROUTINE:
-        return policy.wrap_async(call, target)
-    if target.colour is Colour.FUNCTION:
-        return policy.wrap(call, target)
-    if not isinstance(policy, Admitting):
-        raise Misuse(
-            f"{target.resource!r}: {target.label}() is a {target.colour.value} function, and {policy.kind} cannot go "
-            "round what is produced while it is iterated; protect the function that iterates it"
-        )
-    if target.colour is Colour.GENERATOR:
-        return stream(call, policy.admit(target))
-    return stream_async(call, policy.admit_async(target))
+def _unpacking(call: Call) -> Call:
+    def unpacked(*args: Any, **kwargs: Any) -> Any:
+        result = call(*args, **kwargs)
+        return result.value if result.__class__ is Served else result
+
+    return unpacked
+
+
+def _unpacking_async(call: AsyncCall) -> AsyncCall:
+    async def unpacked(*args: Any, **kwargs: Any) -> Any:
+        result = await call(*args, **kwargs)
+        return result.value if result.__class__ is Served else result
+
+    return unpacked
 
 
 class Layer:

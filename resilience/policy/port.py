@@ -60,6 +60,11 @@ class Target:
         """Whether it runs on an event loop."""
         return self.colour in (Colour.COROUTINE, Colour.ASYNC_GENERATOR)
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether calling it only makes what is iterated later."""
+        return self.colour in (Colour.GENERATOR, Colour.ASYNC_GENERATOR)
+
 
 class Served:
     """A fallback's answer on its way out, so that the outermost policy counts it as degraded, and unpacks it."""

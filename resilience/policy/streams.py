@@ -35,8 +35,8 @@ def stream_async(call: Call, admit: AdmitAsync) -> Call:
 
     async def streamed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         settle = await admit(args, kwargs)
-        inner: AsyncGenerator[Any, Any] = call(*args, **kwargs)
         try:
+            inner: AsyncGenerator[Any, Any] = call(*args, **kwargs)
             item = await anext(inner)
             while True:
                 try:

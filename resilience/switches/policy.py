@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from backstay.errors import Misuse
+
 from ..fallback import Fallback
-from ..policy import AsyncCall, Call, Served, Target
+from ..policy import Admit, AdmitAsync, AsyncCall, Call, Served, Settle, Target
 
 if TYPE_CHECKING:
     from .switches import Switches
@@ -30,8 +32,12 @@ class SwitchPolicy:
     def __init__(self, switches: Switches, name: str, fallback: Fallback | None = None) -> None:
         switches.enabled(name)
         self._switches = switches
-        self._name = name
+        self.name = self._name = name
         self._fallback = fallback
+
+    def covered(self, fallback: Fallback) -> SwitchPolicy:
+        """Return the same policy with `fallback` to answer while the switch is off, unless it has one."""
+        return self if self._fallback is not None else SwitchPolicy(self._switches, self._name, fallback)
 
     def wrap(self, call: Call, target: Target) -> Call:
         """Return `call` behind the switch."""
@@ -65,3 +71,33 @@ class SwitchPolicy:
             return Served(await answer if awaited else answer)
 
         return switched
+
+    def admit(self, target: Target) -> Admit:
+        """Return what lets streams and blocks begin while the switch is on; those under way end as they are.
+
+        Raises:
+            Misuse: there is a fallback, which cannot stand in for a stream or a block.
+        """
+        if self._fallback is not None:
+            raise Misuse(f"{target.resource!r}: a fallback cannot stand in for a stream or a block; leave it out there")
+        switches, name = self._switches, self._name
+
+        def admitted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Settle:
+            if not switches.enabled(name):
+                raise switches.refuse(name)
+            return _heard
+
+        return admitted
+
+    def admit_async(self, target: Target) -> AdmitAsync:
+        """Return the same for code on an event loop."""
+        admit = self.admit(target)
+
+        async def admitted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Settle:
+            return admit(args, kwargs)
+
+        return admitted
+
+
+def _heard(error: BaseException | None) -> None:
+    """Hear how a call ended, which does not matter to a switch."""
