@@ -1,0 +1,61 @@
+"""A policy that only admits and notes what it hears, for tests of what goes round streams and requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backstay.errors import BulkheadFull
+from backstay.resilience.policy import Admit, AdmitAsync, AsyncCall, Call, Settle, Target
+
+
+class Recorder:
+    """Admits `permits` calls at once; `told` are the ends it heard of, `seen` the first argument of each call."""
+
+    kind = "bulkhead"
+
+    def __init__(self, permits: int = 100, name: str = "recorder") -> None:
+        self.name = name
+        self.permits = permits
+        self.active = 0
+        self.told: list[BaseException | None] = []
+        self.seen: list[Any] = []
+
+    def wrap(self, call: Call, target: Target) -> Call:
+        raise NotImplementedError
+
+    def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
+        raise NotImplementedError
+
+    def admit(self, target: Target) -> Admit:
+        return lambda args, kwargs: self._admit(args)
+
+    def admit_async(self, target: Target) -> AdmitAsync:
+        async def admit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Settle:
+            return self._admit(args)
+
+        return admit
+
+    def _admit(self, args: tuple[Any, ...]) -> Settle:
+        if self.active == self.permits:
+            raise BulkheadFull(f"{self.name} is full", retry_after=0.5)
+        self.active += 1
+        self.seen.append(args[0] if args else None)
+
+        def settle(error: BaseException | None) -> None:
+            self.active -= 1
+            self.told.append(error)
+
+        return settle
+
+
+class CallsOnly:
+    """A policy that calls functions and cannot admit, as retry does."""
+
+    kind = "retry"
+    name = "calls"
+
+    def wrap(self, call: Call, target: Target) -> Call:
+        return call
+
+    def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
+        return call
