@@ -10,26 +10,26 @@ with locks.mutex("order:42", ttl=10, wait=5) as lease:
 from __future__ import annotations
 
 from .backend import Holding, Queued, Survey
-from .barrier import AsyncBarrier, Barrier
 from .claims import Resource, Unit
 from .connection import AsyncLocks, Locks
-from .election import AsyncElection, Election, Leader
+from .elections.election import AsyncElection, Election, Leader
+from .elections.leadership import AsyncLeadership, Leadership
 from .errors import BrokenBarrier, LockLost, SizeDiffers
 from .guard import current_lease
-from .handle import AsyncLease, Held, Lease
-from .latch import AsyncLatch, Latch
-from .leadership import AsyncLeadership, Leadership
-from .lock import AsyncMutex, Mutex
-from .multi import AsyncMulti, AsyncMultiLease, Multi, MultiLease
-from .once import Once
+from .leases.handle import AsyncLease, Held, Lease
 from .operations import Break
 from .options import Options
-from .read_write import AsyncReadWrite, AsyncReadWriteLease, ReadWrite, ReadWriteLease
-from .segmented import AsyncSegmented, Segmented
-from .semaphore import AsyncPermits, AsyncSemaphore, Permits, Semaphore
-from .singleton import AsyncSingleton, Singleton
+from .recipes.barrier import AsyncBarrier, Barrier
+from .recipes.latch import AsyncLatch, Latch
+from .recipes.multi import AsyncMulti, AsyncMultiLease, Multi, MultiLease
+from .recipes.mutex import AsyncMutex, Mutex
+from .recipes.once import Once
+from .recipes.read_write import AsyncReadWrite, AsyncReadWriteLease, ReadWrite, ReadWriteLease
+from .recipes.segmented import AsyncSegmented, Segmented
+from .recipes.semaphore import AsyncPermits, AsyncSemaphore, Permits, Semaphore
+from .recipes.singleton import AsyncSingleton, Singleton
+from .recipes.stock import AsyncPortion, AsyncStock, Levels, Portion, Stock
 from .states.news import News
-from .stock import AsyncPortion, AsyncStock, Levels, Portion, Stock
 
 __all__ = [
     "AsyncBarrier",

@@ -13,24 +13,24 @@ from backstay.blocking import drive
 
 from . import ending, fork
 from .coordination import AsyncCoordination, BlockingCoordination
-from .hand_over import attached
-from .handle import AsyncLease, Lease
-from .keepers import announce_keeper, drop_closed, keeper, keeper_of
-from .kept import async_lease_of, lease_of
+from .elections.standing import Standing
+from .factories import Faces, Recipes
+from .leases.hand_over import attached
+from .leases.handle import AsyncLease, Lease
+from .leases.keepers import announce_keeper, drop_closed, keeper, keeper_of
+from .leases.kept import async_lease_of, lease_of
+from .leases.protocol import LeaseProtocol
 from .levels import Level
-from .lock import AsyncMutex, Mutex, Reach
-from .multi import AsyncMulti, Multi
 from .operations import AsyncOperations, BlockingOperations
 from .options import Duration
 from .owners import this_process
-from .protocol import LeaseProtocol
-from .read_write import AsyncReadWrite, ReadWrite
-from .recipes import Faces, Recipes
-from .reentrant import AsyncReentrantMutex, Holds, ReentrantMutex
-from .segmented import AsyncSegmented, Segmented
-from .semaphore import AsyncSemaphore, Semaphore
+from .recipes.multi import AsyncMulti, Multi
+from .recipes.mutex import AsyncMutex, Mutex, Reach
+from .recipes.read_write import AsyncReadWrite, ReadWrite
+from .recipes.reentrant import AsyncReentrantMutex, Holds, ReentrantMutex
+from .recipes.segmented import AsyncSegmented, Segmented
+from .recipes.semaphore import AsyncSemaphore, Semaphore
 from .source import ASYNCIO, BLOCKING, Source, checked_source
-from .standing import Standing
 from .telemetry import Meters
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from backstay.errors import Misuse
 
-from .barrier import AsyncBarrier, Barrier
-from .campaign import Terms, candidacy
-from .election import AsyncElection, Election
-from .latch import AsyncLatch, Latch, kept
-from .leadership import AsyncLeadership, Leadership
-from .lock import Reach
-from .once import Once, once
+from .elections.campaign import Terms, candidacy
+from .elections.election import AsyncElection, Election
+from .elections.leadership import AsyncLeadership, Leadership
+from .elections.standing import Standing
 from .options import Duration, terms
-from .singleton import AsyncSingleton, Singleton
-from .standing import Standing
-from .stock import AsyncStock, Stock
+from .recipes.barrier import AsyncBarrier, Barrier
+from .recipes.latch import AsyncLatch, Latch, kept
+from .recipes.mutex import Reach
+from .recipes.once import Once, once
+from .recipes.singleton import AsyncSingleton, Singleton
+from .recipes.stock import AsyncStock, Stock
 
 if TYPE_CHECKING:
     from .connection import AsyncLocks, Locks

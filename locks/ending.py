@@ -6,7 +6,7 @@ import atexit
 import weakref
 from typing import Protocol
 
-from .loss import wait_for_listeners
+from .leases.loss import wait_for_listeners
 
 __all__ = ["Open", "forget", "watch"]
 

@@ -11,9 +11,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 from backstay.errors import Misuse
 from backstay.keys import Template
 
-from .handle import Held
-from .lock import AsyncSection, Section
+from .leases.handle import Held
 from .options import Terms
+from .recipes.mutex import AsyncSection, Section
 
 __all__ = ["current_lease", "guarded"]
 

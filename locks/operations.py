@@ -19,9 +19,9 @@ from backstay.errors import Misuse
 
 from .backend import Holding, Survey
 from .claims import KINDS, Resource
-from .lock import Reach
+from .leases.protocol import LeaseProtocol
 from .options import checked_name
-from .protocol import LeaseProtocol
+from .recipes.mutex import Reach
 from .register import Next, Register
 
 __all__ = ["KEPT", "AsyncOperations", "BlockingOperations", "Break"]

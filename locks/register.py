@@ -24,7 +24,7 @@ from backstay.runtime import Runtime
 
 from .claims import Resource
 from .documents import Document, Documents, Watch
-from .lease import TICK
+from .leases.lease import TICK
 
 __all__ = ["BEAT", "REMEMBERED", "Form", "Next", "Register", "Seen", "Store"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from backstay.blocking import drive
 from backstay.locks import AsyncLocks, Locks
-from backstay.locks.protocol import LeaseProtocol
+from backstay.locks.leases.protocol import LeaseProtocol
 
 __all__ = ["PATIENCE", "Store", "TwoFaces"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from backstay.errors import Misuse, NotAcquired
 from backstay.locks import LockLost, current_lease
-from backstay.locks.campaign import news, seat
+from backstay.locks.elections.campaign import news, seat
 from backstay.testing._two_faces import PATIENCE, Store, TwoFaces
 
 __all__ = ["ElectionContract", "OnceContract"]

@@ -24,7 +24,7 @@ from backstay.locks.backends.redis.keys import keys_of, resource_of, tombstone
 from backstay.locks.backends.redis.reading import milliseconds
 from backstay.locks.backends.redis.scripts import SCAN
 from backstay.locks.claims import Claim, Resource
-from backstay.locks.lease import DRIFT
+from backstay.locks.leases.lease import DRIFT
 from backstay.runtime import Runtime
 
 from .masters import Masters

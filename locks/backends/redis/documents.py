@@ -14,7 +14,7 @@ from backstay.errors import Misuse, OutcomeUnknown, Unavailable
 from backstay.locks.backend import Letter
 from backstay.locks.claims import Resource
 from backstay.locks.documents import Document, checked_text
-from backstay.locks.lease import TICK
+from backstay.locks.leases.lease import TICK
 
 from .answers import Wire
 from .keys import document_keys

@@ -10,10 +10,10 @@ from backstay.locks.backends.redis import RedisBackend
 from backstay.locks.backends.redis.answers import Request
 from backstay.locks.backends.redis.scripts import Script
 from backstay.locks.claims import KINDS, MUTEX, Resource
-from backstay.locks.keeper import Keeper
-from backstay.locks.lease import Grant
+from backstay.locks.leases.keeper import Keeper
+from backstay.locks.leases.lease import Grant
+from backstay.locks.leases.protocol import LeaseProtocol
 from backstay.locks.owners import Owners
-from backstay.locks.protocol import LeaseProtocol
 from backstay.locks.telemetry import REASONS, Meters, RecipeMeters
 from backstay.simulation import Host, Network, World
 from backstay.telemetry.counters import PlainCounter

@@ -15,10 +15,10 @@ from backstay.locks.backends.redis.mailbox import note_of
 from backstay.locks.backends.redis.scripts import Script
 from backstay.locks.claims import MUTEX, Claim, Resource
 from backstay.locks.errors import LockLost, SizeDiffers
-from backstay.locks.keeper import Keeper
-from backstay.locks.lease import Grant
+from backstay.locks.leases.keeper import Keeper
+from backstay.locks.leases.lease import Grant
+from backstay.locks.leases.protocol import LeaseProtocol
 from backstay.locks.owners import Owners
-from backstay.locks.protocol import LeaseProtocol
 from backstay.locks.telemetry import Meters
 from backstay.simulation import Host, Network, World
 from stateful.locks.lua_redis import LuaRedis

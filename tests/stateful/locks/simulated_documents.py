@@ -10,15 +10,15 @@ from typing import Any
 from backstay.errors import OutcomeUnknown, Rejected, Unavailable
 from backstay.locks import BrokenBarrier, LockLost
 from backstay.locks.backends.redis.keys import document_keys
-from backstay.locks.barrier import BarrierProtocol
-from backstay.locks.campaign import Campaign, candidacy
 from backstay.locks.claims import Resource
-from backstay.locks.election import ASYNCIO_COLOUR
-from backstay.locks.latch import LatchProtocol
-from backstay.locks.leadership import AsyncLeadership
+from backstay.locks.elections.campaign import Campaign, candidacy
+from backstay.locks.elections.election import ASYNCIO_COLOUR
+from backstay.locks.elections.leadership import AsyncLeadership
 from backstay.locks.owners import Owners
+from backstay.locks.recipes.barrier import BarrierProtocol
+from backstay.locks.recipes.latch import LatchProtocol
+from backstay.locks.recipes.stocking import StockProtocol
 from backstay.locks.states.stock import SegmentForm
-from backstay.locks.stocking import StockProtocol
 from backstay.simulation import Network, World
 from backstay.simulation.task import Task
 from stateful.locks.simulated import SPACE, Client, Server, SimMailbox, trouble

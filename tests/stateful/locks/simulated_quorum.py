@@ -11,10 +11,10 @@ from backstay.locks.backends.quorum import QuorumBackend
 from backstay.locks.backends.quorum.masters import SuspendingMasters
 from backstay.locks.claims import MUTEX
 from backstay.locks.errors import LockLost
-from backstay.locks.keeper import Keeper
-from backstay.locks.lease import Grant
+from backstay.locks.leases.keeper import Keeper
+from backstay.locks.leases.lease import Grant
+from backstay.locks.leases.protocol import LeaseProtocol
 from backstay.locks.owners import Owners
-from backstay.locks.protocol import LeaseProtocol
 from backstay.locks.telemetry import Meters
 from backstay.simulation import Host, Network, World
 from stateful.locks.lua_redis import LuaRedis

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from backstay.errors import OutcomeUnknown, Unavailable
-from backstay.locks import BrokenBarrier, campaign
-from backstay.locks.barrier import BarrierProtocol
-from backstay.locks.campaign import Ending
-from backstay.locks.election import ASYNCIO_COLOUR
+from backstay.locks import BrokenBarrier
+from backstay.locks.elections import campaign
+from backstay.locks.elections.campaign import Ending
+from backstay.locks.elections.election import ASYNCIO_COLOUR
+from backstay.locks.recipes.barrier import BarrierProtocol
 from backstay.locks.register import Register
 from stateful.locks.simulated_documents import (
     WEEK,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from backstay.errors import NotAcquired
-from backstay.locks import lease, protocol
 from backstay.locks.backends.quorum import backend, scripts, votes
 from backstay.locks.backends.quorum.backend import QuorumBackend
 from backstay.locks.claims import MUTEX
+from backstay.locks.leases import lease, protocol
 from backstay.simulation import World
 from stateful.locks.simulated import LOCK, STEM
 from stateful.locks.simulated_quorum import Master, QuorumClient, held_somewhere, simulate_quorum

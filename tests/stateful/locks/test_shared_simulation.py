@@ -15,7 +15,7 @@ from backstay.locks.backend import Kept, Renewal
 from backstay.locks.backends.redis import shared
 from backstay.locks.claims import READ, WRITE, Claim, Resource, permits, stripes, whole
 from backstay.locks.errors import LockLost, SizeDiffers
-from backstay.locks.lease import Grant
+from backstay.locks.leases.lease import Grant
 from stateful.locks.scripted import Bench, BenchClient
 from stateful.locks.simulated import SPACE, left_behind
 from stateful.locks.simulated_shared import READ_WRITE, RECIPES, SEGMENTED, SEMAPHORE, Recipe, simulate_shared

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from backstay.locks.claims import Claim, Resource
-from backstay.locks.lease import Grant
-from backstay.locks.protocol import LeaseProtocol
+from backstay.locks.leases.lease import Grant
+from backstay.locks.leases.protocol import LeaseProtocol
 from backstay.testing.history import Attempt, History
 from backstay.testing.linearizability import check
 from stateful.locks import simulated

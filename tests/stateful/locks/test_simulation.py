@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from backstay.locks import lease, protocol, waiting
 from backstay.locks.backends.redis import backend as redis_backend
-from backstay.locks.renewal import Batch
+from backstay.locks.leases import lease, protocol, waiting
+from backstay.locks.leases.renewal import Batch
 from backstay.simulation import Network, World
 from stateful.locks.simulated import Client, Server, left_behind, simulate
 

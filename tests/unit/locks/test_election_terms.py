@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from backstay.errors import NotAcquired
-from backstay.locks import Leadership, Locks, standing
-from backstay.locks.campaign import Campaign, candidacy, seat
-from backstay.locks.election import ASYNCIO_COLOUR
-from backstay.locks.leadership import AsyncLeadership
+from backstay.locks import Leadership, Locks
+from backstay.locks.elections import standing
+from backstay.locks.elections.campaign import Campaign, candidacy, seat
+from backstay.locks.elections.election import ASYNCIO_COLOUR
+from backstay.locks.elections.leadership import AsyncLeadership
 from backstay.locks.register import Next
 from backstay.locks.states.news import NewsState, ended, since, started
 from stateful.locks.simulated import Client

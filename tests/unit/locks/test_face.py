@@ -17,7 +17,7 @@ import pytest
 from backstay import telemetry
 from backstay.errors import NotAcquired
 from backstay.locks import AsyncLocks, LockLost, Locks, current_lease
-from backstay.locks.keepers import loop_keepers
+from backstay.locks.leases.keepers import loop_keepers
 from backstay.testing import measured
 
 

@@ -12,7 +12,7 @@ import pytest
 from backstay.errors import Misuse, NotAcquired, OutcomeUnknown, Unavailable
 from backstay.locks import LockLost, Locks, Permits, ReadWriteLease
 from backstay.locks.backend import Kept
-from backstay.locks.hand_over import LIMIT
+from backstay.locks.leases.hand_over import LIMIT
 
 
 @pytest.fixture

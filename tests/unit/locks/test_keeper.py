@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from backstay.locks.claims import Resource
-from backstay.locks.keeper import LINGER, SPARE
-from backstay.locks.lease import HELD, LOST, Grant, State, deadline
+from backstay.locks.leases.keeper import LINGER, SPARE
+from backstay.locks.leases.lease import HELD, LOST, Grant, State, deadline
 from stateful.locks.scripted import Bench, BenchClient, alone
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from backstay.errors import BackstayError, OutcomeUnknown, Rejected, Unavailable
 from backstay.locks import LockLost
 from backstay.locks.claims import Resource
-from backstay.locks.lease import DRIFT, MOVES, Grant, State, deadline, first_renewal, next_renewal, started
+from backstay.locks.leases.lease import DRIFT, MOVES, Grant, State, deadline, first_renewal, next_renewal, started
 
 TTL = st.floats(0.001, 86400.0)
 MOMENT = st.floats(0.0, 1e9)

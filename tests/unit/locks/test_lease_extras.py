@@ -11,10 +11,10 @@ from backstay.blocking import drive
 from backstay.errors import NotAcquired, OutcomeUnknown
 from backstay.locks import LockLost, Locks
 from backstay.locks.claims import MUTEX, Resource
-from backstay.locks.hand_over import attached, detached
-from backstay.locks.lease import HELD, LOST, Grant, State
-from backstay.locks.multi import acquire_all, leave_all, release_all
+from backstay.locks.leases.hand_over import attached, detached
+from backstay.locks.leases.lease import HELD, LOST, Grant, State
 from backstay.locks.options import terms
+from backstay.locks.recipes.multi import acquire_all, leave_all, release_all
 from stateful.locks.scripted import Bench, BenchClient, alone
 
 

@@ -39,10 +39,10 @@ from backstay.locks.backends.redis import milliseconds
 from backstay.locks.backends.redis.keys import keys_of, tombstone
 from backstay.locks.backends.redis.packing import pack, pack_plainly
 from backstay.locks.backends.redis.scripts import RELEASE, RENEW, TAKE, WITHDRAW, load
-from backstay.locks.lock import AsyncBlock, AsyncSection, Block, Section
-from backstay.locks.loss import AsyncLoss, Loss
+from backstay.locks.leases.loss import AsyncLoss, Loss
 from backstay.locks.owners import Owners, readable
-from backstay.locks.reentrant import AsyncReentrantMutex, ReentrantMutex
+from backstay.locks.recipes.mutex import AsyncBlock, AsyncSection, Block, Section
+from backstay.locks.recipes.reentrant import AsyncReentrantMutex, ReentrantMutex
 
 
 def test_R2_a_token_is_host_pid_128_random_bits_and_a_number() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from backstay.errors import Misuse, NotAcquired, OutcomeUnknown, Unavailable
 from backstay.locks import LockLost
-from backstay.locks.lease import Grant, State, deadline
+from backstay.locks.leases.lease import Grant, State, deadline
 from stateful.locks.scripted import Bench, BenchClient, alone
 from stateful.locks.simulated import STEM, left_behind
 

@@ -13,7 +13,7 @@ import pytest
 
 from backstay.errors import Misuse
 from backstay.locks import Locks
-from backstay.locks.segmented import stripe_of
+from backstay.locks.recipes.segmented import stripe_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,7 +45,8 @@ def test_G1_the_page_lists_the_same_vectors() -> None:
 
 
 def test_G1_another_process_with_another_hash_seed_agrees() -> None:
-    code = "from backstay.locks.segmented import stripe_of; print([stripe_of(f'key {n}', 16) for n in range(50)])"
+    load = "from backstay.locks.recipes.segmented import stripe_of"
+    code = load + "; print([stripe_of(f'key {n}', 16) for n in range(50)])"
     told = {
         subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True,

@@ -8,8 +8,8 @@ import warnings
 import pytest
 
 from backstay.errors import OutcomeUnknown
-from backstay.locks.handle import AsyncLease
-from backstay.locks.lease import LOST, Grant, deadline
+from backstay.locks.leases.handle import AsyncLease
+from backstay.locks.leases.lease import LOST, Grant, deadline
 from stateful.locks.scripted import BenchClient, alone
 
 SESSION = 6.0

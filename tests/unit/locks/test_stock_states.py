@@ -11,11 +11,11 @@ from backstay.errors import NotAcquired
 from backstay.locks.backends.memory import MemoryBackend, MemoryStore
 from backstay.locks.claims import Resource
 from backstay.locks.documents import Document
-from backstay.locks.keeper import Keeper
+from backstay.locks.leases.keeper import Keeper
+from backstay.locks.leases.protocol import LeaseProtocol
 from backstay.locks.owners import Owners
-from backstay.locks.protocol import LeaseProtocol
+from backstay.locks.recipes.stocking import StockProtocol
 from backstay.locks.states.stock import SegmentForm, SegmentState, add, commit, extend, fill, give_back, share, take
-from backstay.locks.stocking import StockProtocol
 from backstay.locks.telemetry import Meters
 from backstay.simulation import World
 

@@ -1,0 +1,1 @@
+"""Leader election on a lease, and what observers see of it."""

@@ -1,0 +1,1 @@
+"""What can be locked and how: one file a recipe, all of them claims or documents."""
