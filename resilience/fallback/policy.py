@@ -1,149 +1,168 @@
-"""Something to say instead of an error: a value, or a function of the same arguments (CO-3)."""
+"""Something to say instead of an error: a value, a function of the same arguments, the last good answer (CO-3)."""
 
 from __future__ import annotations
 
-import inspect
+import weakref
+from collections.abc import Callable
 from typing import Any
 
-from backstay.errors import BackstayError, Misuse, OutcomeUnknown, Rejected, Unavailable
+from backstay.clock import Clock, monotonic
+from backstay.errors import Misuse, Rejected, Unavailable
 
-from ..policy import AsyncCall, Call, Served, Target
+from ..policy import AsyncCall, Call, Layer, Served, Target
+from .cover import Cover, Fitted
+from .settings import NOTHING, CacheSettings, FallbackSettings
+from .telemetry import Answers
 
 __all__ = ["Fallback"]
 
-_REFUSAL = "refusal"
 
-
-class Fallback:
+class Fallback(Layer):
     """Answers in place of a call that was refused or that found a dependency unavailable.
 
-    Both mean that nothing was done, so answering otherwise hides nothing. An unknown outcome is never
-    answered by a fallback, nor is any other error unless it is named.
+    Both mean that nothing was done, so answering otherwise hides nothing. An unknown outcome is answered only
+    where the call is said to change nothing, any other error only if it is named, and `Misuse` never. It answers
+    once, in the caller's context and outside every retry. It cannot stand in for a stream.
 
     Args:
-        answer: a value; or a function that takes the arguments of the call, and `refusal=` if it has such a
-            parameter. An `async def` only for an `async def`.
-        on: the errors that it answers.
+        name: the policy's name in telemetry.
+        answer: see `FallbackSettings`, as for the two after it.
+        on: see there.
+        read_only: see there.
+        settings: all of them at once, instead.
+        clock: monotonic seconds, for the age of kept answers.
 
     Raises:
-        Misuse: `on` names something that must not be hidden.
+        Misuse: there is no answer, or `on` names something that must not be hidden.
     """
 
     kind = "fallback"
 
-    def __init__(self, answer: Any, on: tuple[type[Exception], ...] = (Rejected, Unavailable)) -> None:
-        for error in on:
-            given: Any = error
-            if not (isinstance(given, type) and issubclass(given, Exception)):
-                raise Misuse(f"fallback_on takes exception classes; cancellation and exit pass, got {error!r}")
-            if issubclass(OutcomeUnknown, error) and error is not Exception and error is not BackstayError:
-                raise Misuse("fallback_on must not name OutcomeUnknown: the call may have taken effect")
-        self._answer = answer
-        self._on = on
+    def __init__(
+        self,
+        name: str,
+        *,
+        answer: Any = NOTHING,
+        on: tuple[type[Exception] | str, ...] | type[Exception] | str = (Rejected, Unavailable),
+        read_only: bool = False,
+        settings: FallbackSettings | None = None,
+        clock: Clock = monotonic,
+    ) -> None:
+        given: Any = name
+        if not isinstance(given, str) or not given:
+            raise Misuse(f"Fallback needs its name first, as in Fallback('catalogue', answer=[]), got {name!r}")
+        if settings is None:
+            errors: Any = on
+            settings = FallbackSettings(answer=answer, on=errors, read_only=read_only)
+        elif answer is not NOTHING or on != (Rejected, Unavailable) or read_only:
+            raise Misuse(f"fallback {name!r}: give settings= or the single options, not both")
+        self.name = name
+        self._settings = settings
+        self._clock = clock
+        self._answers = Answers(name)
+        self._covers: weakref.WeakSet[Cover] = weakref.WeakSet()
+
+    @classmethod
+    def cached(
+        cls,
+        name: str,
+        *,
+        max_stale: float,
+        max_entries: int = 1024,
+        key: str | Callable[..., str] | None = None,
+        present: Callable[[Any, float], Any] | None = None,
+        answer: Any = NOTHING,
+        on: tuple[type[Exception] | str, ...] | type[Exception] | str = (Rejected, Unavailable),
+        clock: Clock = monotonic,
+    ) -> Fallback:
+        """Return a fallback that serves the last good answer of the same key, if it is not too old.
+
+        For functions that only read: what such a call did cannot be in doubt, so an unknown outcome (a timeout)
+        is answered as well. The object that was returned is kept, not a copy: return what nobody changes.
+
+        Args:
+            name: the policy's name in telemetry.
+            max_stale: see `CacheSettings`, as for the three after it.
+            max_entries: see there.
+            key: see there.
+            present: see there.
+            answer: what answers where nothing is kept; without it the error passes.
+            on: see `FallbackSettings`.
+            clock: monotonic seconds.
+        """
+        keeping = CacheSettings(max_stale=max_stale, max_entries=max_entries, key=key, present=present)
+        errors: Any = on
+        return cls(name, settings=FallbackSettings(answer=answer, on=errors, cached=keeping), clock=clock)
+
+    @property
+    def settings(self) -> FallbackSettings:
+        """The settings of now."""
+        return self._settings
+
+    def reconfigure(self, settings: FallbackSettings) -> None:
+        """Answer otherwise from now on; kept answers stay, and each call sees the old settings or the new.
+
+        Raises:
+            Misuse: they do not fit a function that is covered; nothing is changed.
+        """
+        fitted = [(cover, Fitted.to(cover.target, settings)) for cover in tuple(self._covers)]
+        self._settings = settings
+        for cover, each in fitted:
+            cover.refit(each)
 
     def prepare(self, target: Target) -> tuple[Call, bool]:
         """Return a function of (refusal, args, kwargs) that gives the answer, and whether to await it.
 
         Raises:
-            Misuse: the function does not take the target's arguments, or is `async def` for a plain function.
+            Misuse: the settings do not fit the target.
         """
-        answer: Any = self._answer
-        if not callable(answer):
-
-            def value(refusal: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                return answer
-
-            return value, False
-        call: Call = answer
-        is_async = any(inspect.iscoroutinefunction(each) for each in (call, type(call).__call__))
-        label: str = getattr(call, "__qualname__", type(call).__qualname__)
-        if is_async and not target.is_async:
-            raise Misuse(f"fallback {label}() is async def, but {target.label}() is not: nobody would await it")
-        wants_refusal = _check(call, label, target)
-
-        def answered(refusal: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return call(*args, **kwargs, refusal=refusal) if wants_refusal else call(*args, **kwargs)
-
-        return answered, is_async
+        cover = self._cover(target)
+        return (cover.serve_async, True) if target.is_async else (cover.serve, False)
 
     def wrap(self, call: Call, target: Target) -> Call:
         """Return `call` with the fallback behind it."""
-        serve, _ = self.prepare(target)
-        expected = self._on
+        cover = self._cover(target)
+        begin, keep, serve = cover.begin, cover.keep, cover.serve
 
         def covered(*args: Any, **kwargs: Any) -> Any:
+            fitted = cover.fitted
+            under = None if fitted.key is None else begin(fitted.key, args, kwargs)
             try:
-                return call(*args, **kwargs)
-            except expected as refusal:
-                if isinstance(refusal, OutcomeUnknown):
+                answer = call(*args, **kwargs)
+            except Exception as error:
+                if not fitted.settings.covers(error):
                     raise
-                return Served(_from(serve, refusal, args, kwargs))
+                return Served(serve(error, args, kwargs, fitted))
+            if under is not None:
+                keep(under, answer)
+            return answer
 
         return covered
 
     def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
         """Return `call` with the fallback behind it."""
-        serve, awaited = self.prepare(target)
-        expected = self._on
+        cover = self._cover(target)
+        begin, keep, serve = cover.begin, cover.keep, cover.serve_async
 
         async def covered(*args: Any, **kwargs: Any) -> Any:
+            fitted = cover.fitted
+            under = None if fitted.key is None else begin(fitted.key, args, kwargs)
             try:
-                return await call(*args, **kwargs)
-            except expected as refusal:
-                if isinstance(refusal, OutcomeUnknown):
+                answer = await call(*args, **kwargs)
+            except Exception as error:
+                if not fitted.settings.covers(error):
                     raise
-                return Served(await _from_async(serve, awaited, refusal, args, kwargs))
+                return Served(await serve(error, args, kwargs, fitted))
+            if under is not None:
+                keep(under, answer)
+            return answer
 
         return covered
 
-
-def _from(serve: Call, refusal: Exception, args: Any, kwargs: Any) -> Any:
-    """Return the answer; an error in making it carries the refusal as its cause."""
-    try:
-        return serve(refusal, args, kwargs)
-    except Exception as error:
-        if error.__cause__ is None and error is not refusal:
-            raise error from refusal
-        raise
-
-
-async def _from_async(serve: Call, awaited: bool, refusal: Exception, args: Any, kwargs: Any) -> Any:
-    try:
-        answer = serve(refusal, args, kwargs)
-        return await answer if awaited else answer
-    except Exception as error:
-        if error.__cause__ is None and error is not refusal:
-            raise error from refusal
-        raise
-
-
-def _check(answer: Call, label: str, target: Target) -> bool:
-    """Check that every call of the target is one of the fallback; return whether it wants the refusal."""
-    try:
-        theirs = inspect.signature(answer).parameters
-        ours = inspect.signature(target.function).parameters
-    except ValueError:  # a builtin without a signature: its own TypeError will say what is wrong
-        return False
-    takes_any_name = any(p.kind is p.VAR_KEYWORD for p in theirs.values())
-    takes_any_place = any(p.kind is p.VAR_POSITIONAL for p in theirs.values())
-    places = [p for p in theirs.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    for index, parameter in enumerate(ours.values()):
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            continue
-        name = parameter.name
-        same_place = index < len(places) and places[index].name == name
-        by_place = parameter.kind is parameter.KEYWORD_ONLY or takes_any_place or same_place
-        by_name = parameter.kind is parameter.POSITIONAL_ONLY or takes_any_name or name in theirs
-        if not (by_place and by_name):
-            raise Misuse(
-                f"fallback {label}() does not take {name!r} as {target.label}() does; "
-                "give it the same parameters (and, if you like, `refusal`), or (*args, **kwargs)"
-            )
-    wanted = [
-        p.name for p in theirs.values()
-        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        and p.name not in ours and p.name != _REFUSAL
-    ]  # fmt: skip
-    if wanted and not any(p.kind is p.VAR_POSITIONAL for p in ours.values()):
-        raise Misuse(f"fallback {label}() needs {wanted[0]!r}, which {target.label}() does not have")
-    return _REFUSAL in theirs and _REFUSAL not in ours
+    def _cover(self, target: Target) -> Cover:
+        for cover in self._covers:  # a switch and the fallback of one function share what is kept
+            if cover.target == target:
+                return cover
+        cover = Cover(target, self._settings, self._answers, self._clock)
+        self._covers.add(cover)
+        return cover

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from backstay.errors import Misuse, Rejected, Unavailable
 
-from ..fallback import Fallback
-from ..operation import Operation
-from ..policy import Policy, compose, target_of
+from ..fallback import Fallback, FallbackSettings
+from ..policy import Policy
 from ..rate_limiting.failure import FailureMode
 from ..rate_limiting.limiter import AsyncRateLimiter, RateLimiter
 from ..rate_limiting.policy import RateLimit
 from ..rate_limiting.rate import Rate
 from ..switches.policy import SwitchPolicy
 from ..switches.switches import Switches
+from .pipeline import Pipeline
+from .vocabulary import WORDS
 
 __all__ = ["protect"]
 
@@ -29,7 +30,7 @@ _NONE: Final[Any] = object()  # None is a fallback value like any other
 def protect(
     name: str,
     *,
-    limit: str | Rate | RateLimiter | AsyncRateLimiter | None = None,
+    limit: str | Rate | RateLimiter | AsyncRateLimiter | Policy | None = None,
     key: str | Callable[..., str] | None = None,
     cost: int = 1,
     store: object = "memory://",
@@ -41,15 +42,31 @@ def protect(
     switches: Switches | None = None,
     fallback: Any = _NONE,
     fallback_on: tuple[type[Exception], ...] = (Rejected, Unavailable),
+    guard: Any = None,
+    timeout: Any = None,
+    deadline: Any = None,
+    retry: Any = None,
+    hedge: Any = None,
+    breaker: Any = None,
+    attempt_timeout: Any = None,
+    concurrency: Any = None,
+    bulkhead: Any = None,
+    thread_pool: Any = None,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Put limit, switch and fallback round a function, and measure it.
+    """Put policies round a function, and measure it.
 
         @app.post("/purchases")
-        @protect("purchase", limit="100/second;burst=200", key="household:{household_id}", store="redis://localhost/0")
+        @protect("purchase", limit="100/second;burst=200", key="household:{household_id}", breaker=True, retry=3,
+                 attempt_timeout=0.5, timeout=2.0, bulkhead=16, store="redis://localhost/0")
         async def purchase(household_id: int) -> Receipt: ...
 
-    The order is that of CO-1, whatever the order of the arguments: measured, switch, fallback, limit, call. A
-    function keeps its name, its signature and its colour. Over Redis an `async def` never blocks its loop.
+    The order is that of CO-1, whatever the order of the arguments: measured, switch, fallback, limit, timeout,
+    retry, breaker, attempt timeout, bulkhead, call. A function keeps its name, its signature and its colour. Over
+    Redis an `async def` never blocks its loop. `pipeline_of(function)` is the `Pipeline` that was made, which can be
+    printed and changed.
+
+    Each policy is given by its short form, a mapping of its settings, its settings object, or as an object that
+    other functions share.
 
     Args:
         name: the resource's name in telemetry, and the limiter's in its store.
@@ -65,13 +82,23 @@ def protect(
         switch: a switch that must be on.
         switches: where it is.
         fallback: what answers instead of a refusal: a value, or a function of the same arguments, and of
-            `refusal` if it has such a parameter. An unknown outcome is never hidden behind it.
+            `refusal` if it has such a parameter; or a `Fallback`. An unknown outcome is never hidden behind it.
         fallback_on: the errors that the fallback answers.
+        guard: refuse by the load of the process: True, or settings.
+        timeout: seconds for the whole call, retries included; a plain function needs `thread_pool` for it.
+        deadline: seconds that what is called can read as `remaining()`; stops nothing by itself.
+        retry: attempts in all, or settings.
+        hedge: seconds after which an idempotent read is asked a second time, or settings.
+        breaker: True, or settings.
+        attempt_timeout: seconds for each attempt.
+        concurrency: an adaptive limit of calls at once: True, or settings.
+        bulkhead: calls at once, or settings.
+        thread_pool: threads that run the calls, or settings.
 
     Raises:
         Misuse: at decoration, for anything that is wrong: a rate, a key that names no parameter, an unknown
-            switch, a fallback that does not fit, a generator function.
-        RateLimited, Degraded, Unavailable: when called, where no fallback answers.
+            switch, a fallback that does not fit, a policy that cannot go round a generator function.
+        RateLimited, Degraded, BulkheadFull, BreakerOpen, Unavailable: when called, where no fallback answers.
     """
     given: Any = name  # forgotten parentheses pass the function itself
     if not isinstance(given, str) or not given:
@@ -80,14 +107,15 @@ def protect(
         raise Misuse(f"{name!r}: key={key!r} without a limit has no effect; add limit='100/second'")
     if (switch is None) != (switches is None):
         raise Misuse(f"{name!r}: switch= and switches= go together")
-    cover = None if fallback is _NONE else Fallback(fallback, fallback_on)
-    policies: list[Policy] = [Operation(name)]
+    policies: list[Policy] = []
     if switch is not None and switches is not None:
-        policies.append(SwitchPolicy(switches, switch, cover))
-    if cover is not None:
-        policies.append(cover)
+        policies.append(SwitchPolicy(switches, switch))
+    if fallback is not _NONE:
+        policies.append(_fallback(name, fallback, fallback_on))
     if isinstance(limit, RateLimiter | AsyncRateLimiter):
         policies.append(RateLimit(lambda: limit, lambda: limit, key=key, cost=cost))
+    elif isinstance(limit, RateLimit):
+        policies.append(limit)
     elif limit is not None:
         options: dict[str, Any] = {
             "rate": Rate.of(limit),
@@ -100,9 +128,35 @@ def protect(
         blocking = partial(RateLimiter.connect, store, **options)
         asynchronous = partial(AsyncRateLimiter.connect, store, **options)
         policies.append(RateLimit(blocking, asynchronous, key=key, cost=cost))
+    words = {
+        "guard": guard,
+        "timeout": timeout,
+        "deadline": deadline,
+        "retry": retry,
+        "hedge": hedge,
+        "breaker": breaker,
+        "attempt_timeout": attempt_timeout,
+        "concurrency": concurrency,
+        "bulkhead": bulkhead,
+        "thread_pool": thread_pool,
+    }
+    policies += _by_words(name, words)
+    return Pipeline(name, *policies, switches=switches)
 
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        protected: Callable[P, T] = compose(policies, target_of(function, name))
-        return protected
 
-    return decorate
+def _fallback(name: str, given: Any, on: tuple[type[Exception], ...]) -> Fallback:
+    if isinstance(given, Fallback):
+        return given
+    if isinstance(given, FallbackSettings):
+        return Fallback(name, settings=given)
+    return Fallback(name, answer=given, on=on)
+
+
+def _by_words(name: str, words: Mapping[str, Any]) -> Iterator[Policy]:
+    for word, value in words.items():
+        if value is None or value is False:
+            continue
+        own = callable(getattr(value, "wrap", None)) and not isinstance(value, type)
+        if own and getattr(value, "kind", None) != WORDS[word].kind:
+            raise Misuse(f"{name!r}: {word}= takes a policy of kind {WORDS[word].kind!r}, got {value!r:.100}")
+        yield value if own else WORDS[word].make(name, value, None)
