@@ -42,6 +42,7 @@ __all__ = [
     "Kind",
     "Reading",
     "Snapshot",
+    "accrued",
     "announce",
     "background",
     "counter",
@@ -115,6 +116,14 @@ def gauge(name: str, unit: str, read: Callable[[], float], **attributes: Attribu
 def level(name: str, unit: str, read: Callable[[], float], **attributes: AttributeValue) -> Gauge:
     """Export what `read` returns as a value that may be added over processes, such as permits in use."""
     return _registry.gauge(Kind.LEVEL, name, unit, read, attributes)
+
+
+def accrued(name: str, unit: str, read: Callable[[], float], **attributes: AttributeValue) -> Gauge:
+    """Export what `read` returns as a counter: a total that only grows, such as seconds spent in a state.
+
+    Whoever keeps the total sets it back to zero in a forked child.
+    """
+    return _registry.gauge(Kind.COUNTER, name, unit, read, attributes)
 
 
 def snapshot() -> Snapshot:
