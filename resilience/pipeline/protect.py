@@ -156,7 +156,8 @@ def _by_words(name: str, words: Mapping[str, Any]) -> Iterator[Policy]:
     for word, value in words.items():
         if value is None or value is False:
             continue
-        own = callable(getattr(value, "wrap", None)) and not isinstance(value, type)
+        own = callable(getattr(value, "wrap", None))
         if own and getattr(value, "kind", None) != WORDS[word].kind:
             raise Misuse(f"{name!r}: {word}= takes a policy of kind {WORDS[word].kind!r}, got {value!r:.100}")
-        yield value if own else WORDS[word].make(name, value, None)
+        policy: Policy = value if own else WORDS[word].make(name, value, None)
+        yield policy

@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from backstay.errors import Misuse
-
 from .order import ORDER
 from .port import AsyncCall, Call, Colour, Policy, Served, Target
 from .streams import stream, stream_async

@@ -48,12 +48,14 @@ class Target:
         resource: the configured name, for telemetry.
         label: the function's own name, for errors.
         colour: what calling it gives.
+        pooled: a thread pool of the same pipeline runs it, so that its caller can stop waiting.
     """
 
     function: Call
     resource: str
     label: str
     colour: Colour
+    pooled: bool = False
 
     @property
     def is_async(self) -> bool:

@@ -20,7 +20,8 @@ def stream(call: Call, admit: Admit) -> Call:
     def streamed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         settle = admit(args, kwargs)
         try:
-            result = yield from call(*args, **kwargs)
+            inner: Generator[Any, Any, Any] = call(*args, **kwargs)
+            result = yield from inner
         except BaseException as error:
             settle(error)
             raise

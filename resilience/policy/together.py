@@ -24,7 +24,7 @@ def admit_all(policies: Sequence[Policy], target: Target) -> Admit:
         settles: list[Settle] = []
         try:
             for each in admits:
-                settles.append(each(args, kwargs))
+                settles.append(each(args, kwargs))  # noqa: PERF401  # those before a refusal must be known
         except BaseException as error:
             _settle(settles, error)
             raise
@@ -45,7 +45,7 @@ def admit_all_async(policies: Sequence[Policy], target: Target) -> AdmitAsync:
         settles: list[Settle] = []
         try:
             for each in admits:
-                settles.append(await each(args, kwargs))
+                settles.append(await each(args, kwargs))  # noqa: PERF401  # as above
         except BaseException as error:  # a cancellation while waiting as well: permits come back
             _settle(settles, error)
             raise
