@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from backstay.errors import BackstayError
 
+from ..circuit_breaker.retry_after import retry_after_of
 from ..policy import Colour, Policy, Settle, Target
 
 __all__ = ["SERVER_ERRORS", "FailedAnswer", "Policies", "listed", "outcome", "request_target", "settle_once"]
@@ -23,16 +24,19 @@ class FailedAnswer(BackstayError):
 
     Attributes:
         status: of the answer.
+        response: of a service that was called; None for what an application of our own answered.
         retry_after: seconds that the answer asked to wait for, or None.
     """
 
     http_status = 502
     title = "Bad answer"
 
-    def __init__(self, status: int, *, retry_after: float | None = None) -> None:
+    def __init__(self, status: int, *, response: Any = None) -> None:
         super().__init__(f"answered {status}")
         self.status = status
-        self.retry_after = retry_after
+        self.response = response
+        self.retry_after: float | None = None
+        self.retry_after = retry_after_of(self) or None
 
 
 def outcome(status: int | None, failures: Container[int]) -> FailedAnswer | None:

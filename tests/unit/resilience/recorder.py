@@ -21,10 +21,10 @@ class Recorder:
         self.seen: list[Any] = []
 
     def wrap(self, call: Call, target: Target) -> Call:
-        raise NotImplementedError
+        raise AssertionError("what goes round streams is to be admitted, not wrapped")
 
     def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
-        raise NotImplementedError
+        raise AssertionError("what goes round streams is to be admitted, not wrapped")
 
     def admit(self, target: Target) -> Admit:
         return lambda args, kwargs: self._admit(args)
@@ -59,3 +59,36 @@ class CallsOnly:
 
     def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
         return call
+
+
+class Again:
+    """Calls up to `attempts` times without waiting; `heard` are the waits that failures asked for."""
+
+    kind = "retry"
+    name = "again"
+
+    def __init__(self, attempts: int) -> None:
+        self.attempts = attempts
+        self.heard: list[float | None] = []
+
+    def wrap(self, call: Call, target: Target) -> Call:
+        def again(*args: Any, **kwargs: Any) -> Any:
+            for _ in range(self.attempts - 1):
+                try:
+                    return call(*args, **kwargs)
+                except Exception as error:
+                    self.heard.append(getattr(error, "retry_after", None))
+            return call(*args, **kwargs)
+
+        return again
+
+    def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
+        async def again(*args: Any, **kwargs: Any) -> Any:
+            for _ in range(self.attempts - 1):
+                try:
+                    return await call(*args, **kwargs)
+                except Exception as error:
+                    self.heard.append(getattr(error, "retry_after", None))
+            return await call(*args, **kwargs)
+
+        return again
