@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backstay.locks import AsyncLocks, Locks
-from backstay.testing.locks import MutexContract, ReadWriteContract
+from backstay.testing.locks import MultiContract, MutexContract, ReadWriteContract, ReentrantContract
 
 
 class OnAdvisory:
@@ -27,4 +27,12 @@ class TestMutexOnAdvisory(OnAdvisory, MutexContract):
 
 
 class TestReadWriteOnAdvisory(OnAdvisory, ReadWriteContract):
+    pass
+
+
+class TestReentrantOnAdvisory(OnAdvisory, ReentrantContract):
+    pass
+
+
+class TestMultiOnAdvisory(OnAdvisory, MultiContract):
     pass

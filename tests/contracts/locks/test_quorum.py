@@ -12,7 +12,7 @@ import redis
 
 from backstay.errors import NotAcquired
 from backstay.locks import AsyncLocks, Locks
-from backstay.testing.locks import MutexContract
+from backstay.testing.locks import HandOverContract, MultiContract, MutexContract, ReentrantContract
 from backstay.testing.locks.faces import LONG, Face, queued
 from servers.parts import PARTS
 from servers.run import Run
@@ -54,6 +54,18 @@ class TestQuorum(OnQuorum, MutexContract):
             assert sorted(order) == [0, 1, 2, 3, 4]
 
         self.run(face, work)
+
+
+class TestReentrantOnQuorum(OnQuorum, ReentrantContract):
+    pass
+
+
+class TestMultiOnQuorum(OnQuorum, MultiContract):
+    pass
+
+
+class TestHandOverOnQuorum(OnQuorum, HandOverContract):
+    pass
 
 
 class TestOtherMastersOfTheSameClients(OnQuorum):

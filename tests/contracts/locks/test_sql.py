@@ -16,6 +16,7 @@ from backstay.locks.source import checked_source
 from backstay.testing.locks import (
     BarrierContract,
     DocumentsContract,
+    HandOverContract,
     LatchContract,
     MultiContract,
     MutexContract,
@@ -188,4 +189,32 @@ class TestMultiOnPostgres(OnPostgres, MultiContract):
 
 
 class TestReentrantOnSqlite(OnSqlite, ReentrantContract):
+    pass
+
+
+class TestMultiOnSqlite(OnSqlite, MultiContract):
+    pass
+
+
+class TestMultiOnMariadb(OnMariadb, MultiContract):
+    pass
+
+
+class TestReentrantOnPostgres(OnPostgres, ReentrantContract):
+    pass
+
+
+class TestReentrantOnMariadb(OnMariadb, ReentrantContract):
+    pass
+
+
+class TestHandOverOnSqlite(OnSqlite, HandOverContract):
+    pass
+
+
+class TestHandOverOnPostgres(OnPostgres, HandOverContract):
+    pass
+
+
+class TestHandOverOnMariadb(OnMariadb, HandOverContract):
     pass
