@@ -87,8 +87,7 @@ class Resetting:
 
     def __call__(self) -> Any:
         """Reset the storage as its class does, and then the buckets."""
-        kind: Any = type(self._storage)
-        answer: Any = kind.reset(self._storage)
+        answer: Any = self._storage.__class__.reset(self._storage)
         found = _beside.get(self._storage)
         removed = 0 if found is None else found.reset()
         return answer + removed if isinstance(answer, int) else _later(answer, removed)
