@@ -103,7 +103,8 @@ class Registry:
 
     def __init__(self) -> None:
         self.started_ns = time.time_ns()  # goes out as the start of cumulative series; decides nothing
-        self._lock = threading.Lock()
+        # Reentrant: the collector may run in here and close a stream, whose end is counted.
+        self._lock = threading.RLock()
         self._metrics: dict[str, Metric] = {}
         self._outlets: list[Outlet] = []
         _registries.add(self)
@@ -147,7 +148,7 @@ class Registry:
 
     def zero_in_child(self) -> None:
         """Forget the parent's counts, which the child would export a second time."""
-        self._lock = threading.Lock()  # the old one may be held by a thread that does not exist here
+        self._lock = threading.RLock()  # the old one may be held by a thread that does not exist here
         self.started_ns = time.time_ns()
         for metric in self._metrics.values():
             for series in metric.series.values():
@@ -159,8 +160,9 @@ class Registry:
         with self._lock:
             metric = self._metrics.get(called)
             if metric is None:
-                metric = self._metrics[called] = Metric(called, kind, unit, bounds)
-                outlets = tuple(self._outlets)
+                made = Metric(called, kind, unit, bounds)
+                metric = self._metrics.setdefault(called, made)
+                outlets = tuple(self._outlets) if metric is made else ()
             elif (metric.kind, metric.unit, metric.bounds) != (kind, unit, bounds):
                 raise Misuse(
                     f"metric {called!r} is a {metric.kind.value} in {metric.unit!r} already; "
@@ -177,7 +179,7 @@ class Registry:
             key = metric.limit.admit(attributes, metric.series)
             series = metric.series.get(key)
             if series is None:
-                series = metric.series[key] = new()
+                series = metric.series.setdefault(key, new())
             return series  # type: ignore[return-value]  # a metric's series are all of the kind it was made with
 
 

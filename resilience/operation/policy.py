@@ -30,9 +30,11 @@ class Operation:
         self._degraded = self._histogram("degraded")
         self._active = updown("operation.active", "{operation}", resource=resource)
         self._others: dict[tuple[str, str], Histogram] = {}
+        # Made here: the collector ends streams at any moment, in which nothing new should be made.
+        self._others["cancelled", "GeneratorExit"] = self._histogram("cancelled", error_type="GeneratorExit")
 
-    def _histogram(self, outcome: str) -> Histogram:
-        return histogram("operation.duration", "s", resource=self._resource, outcome=outcome)
+    def _histogram(self, outcome: str, **attributes: Any) -> Histogram:
+        return histogram("operation.duration", "s", resource=self._resource, outcome=outcome, **attributes)
 
     def failed(self, error: BaseException, seconds: float) -> None:
         """Record a call that ended in an exception. Cancellation, exit and interrupts are no errors (AS-3)."""
@@ -42,7 +44,7 @@ class Operation:
         kind = error_type(error)
         found = self._others.get((outcome, kind))
         if found is None:
-            found = histogram("operation.duration", "s", resource=self._resource, outcome=outcome, error_type=kind)
+            found = self._histogram(outcome, error_type=kind)
             if len(self._others) < 100:
                 self._others[outcome, kind] = found
         found.record(seconds)
