@@ -77,8 +77,8 @@ class _OnRedis(RateLimiterContract):
         """Move every bucket into the past, which is the same as moving the clock: only differences count."""
         for key in self.client.scan_iter("backstay:*"):
             value: Any = self.client.get(key)
-            tat, rem = value.split()
-            self.client.set(key, b"%d %b" % (int(tat) - int(seconds * 10**6), rem), keepttl=True)
+            tat, rest = value.split(maxsplit=1)
+            self.client.set(key, b"%d %b" % (int(tat) - int(seconds * 10**6), rest), keepttl=True)
 
 
 class TestRedis(_OnRedis):

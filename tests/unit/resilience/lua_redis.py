@@ -15,13 +15,14 @@ from lupa import lua51
 
 from backstay.redis import target
 from backstay.resilience.rate_limiting.backends.redis import RedisBuckets, Store
+from backstay.resilience.rate_limiting.backends.redis.wire import ONE, Script
 from backstay.resilience.rate_limiting.rate import Rate
 
 Entry = tuple[bytes, float]
 
 
 class LuaRedis:
-    """GET, SET with PX, TIME, EVAL, EVALSHA and SCRIPT LOAD; expiry on its own clock, in milliseconds."""
+    """GET, SET with PX, DEL, TIME, EVAL, EVALSHA and SCRIPT LOAD; expiry on its own clock, in milliseconds."""
 
     def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
         self.now_us = now_us
@@ -29,7 +30,7 @@ class LuaRedis:
         self.entries: dict[bytes, Entry] = {}
         self.scripts: dict[bytes, bytes] = {}
         self.calls: list[bytes] = []
-        self.answers: list[list[int]] = []
+        self.answers: list[list[Any]] = []
         self._lua = lua51.LuaRuntime(unpack_returned_tuples=True, encoding=None)
 
     def execute(self, command: bytes) -> Any:
@@ -60,7 +61,7 @@ class LuaRedis:
         if reply[b"err"] is not None:
             return hiredis.ReplyError(reply[b"err"].decode())
         # Redis cuts numbers of a reply to integers
-        answer = [int(reply[index]) for index in range(1, 5)]
+        answer = [each if isinstance(each, bytes) else int(each) for each in reply.values()]
         self.answers.append(answer)
         return answer
 
@@ -73,6 +74,8 @@ class LuaRedis:
             return self._lua.table_from([b"%d" % seconds, b"%d" % micro])
         if name == b"GET":
             return self.get(arguments[0])
+        if name == b"DEL":
+            return int(self.entries.pop(arguments[0], None) is not None)
         if name == b"SET":
             key, value, option, milliseconds = arguments
             assert option == b"PX"
@@ -98,10 +101,10 @@ class LuaStore(Store):
         clock = our_us or (lambda: server.now_us)
         super().__init__(target("redis://localhost"), budget=0.05, clock=lambda: clock() / 1_000_000)
 
-    def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float) -> list[int]:
+    def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script = ONE) -> list[Any]:
         whole = False
         while True:
-            reply = self.server.execute(self._encode(body, borrowed, deadline, whole))
+            reply = self.server.execute(self._encode(body, borrowed, deadline, whole, script=script))
             answer = self._answer(reply)
             if answer is not None:
                 return answer

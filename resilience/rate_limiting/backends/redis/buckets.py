@@ -1,106 +1,106 @@
-"""Token buckets on Redis, both makes: the arithmetic is in the script, and this side only splits and joins."""
+"""Token buckets on Redis, both makes: the arithmetic is in the scripts, and this side only splits and joins."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
+from typing import Any
 
+from backstay.blocking import drive
 from backstay.errors import Misuse
 from backstay.telemetry import Histogram, gauge
 
-from ...backend import StoreFailed
+from ...backend import StoreFailed, Taken, Told
+from ...carry import Carry
 from ...rate import Rate, Scale
 from ...telemetry import store_duration
+from .steps import give, take_all
 from .store import Store
-from .wire import bulk
+from .terms import OTHER_RATE, Terms
+from .wire import Script
 
 __all__ = ["AsyncRedisBuckets", "RedisBuckets"]
 
-_EXACT = 2**53
-_LONGEST_KEY = 200
-_SERVER_TIME = bulk(b"0")
 
+class _Shared:
+    """What both makes have: terms, which are replaced as a whole, and what is measured."""
 
-class _Terms:
-    """One limiter's rate in the script's arguments, and its replies as balances."""
-
-    def __init__(self, store: Store, rate: Rate, *, namespace: str, name: str, time_source: str) -> None:
+    def __init__(self, store: Store, rate: Rate, *, namespace: str, name: str, time_source: str = "server") -> None:
         if time_source not in {"server", "client"}:
             raise Misuse(f"time must be 'server' or 'client', got {time_source!r}")
-        window, rest = rate.split(rate.capacity)
-        # The script adds two rests, and to a moment (below 2^52 us until the year 2112) at most two windows.
-        if 2 * rate.count > _EXACT or 2**52 + 2 * window > _EXACT:
-            raise Misuse(f"rate {rate} takes over 71 years to fill its burst, more than Redis can count exactly")
         self.store = store
-        self.rate = rate
-        self.scale: Scale = rate.server
-        self.last_balance = 0
+        self.terms = Terms(rate, prefix=f"backstay:{namespace}:limit:1:{{{name}:", lends=time_source == "client")
+        self.last: tuple[int, int] = 0, 1
         self.skew = 0.0
-        self._prefix = f"backstay:{namespace}:limit:1:{{{name}:"
-        self._tails: dict[int, bytes] = {}
-        self._burst = b"".join(bulk(b"%d" % number) for number in (window, rest, rate.count))
-        self._borrows = time_source == "client"
-        self.borrowed: Callable[[], bytes] = _client_time if self._borrows else _server_time
-        self._name, self._namespace = name, namespace
         self.took = store_duration(name, name, "redis")
+        self._name = name
         self._failures: dict[str, Histogram] = {}
-        if self._borrows:
+        if self.terms.lends:
             gauge("rate_limiter.clock.skew", "s", self._read_skew, resource=name, policy_name=name)
 
-    def body(self, key: str, cost: int) -> bytes:
-        """Return key and first five arguments in the protocol."""
-        tail = self._tails.get(cost)
-        if tail is None:
-            whole, rest = self.rate.split(cost)
-            tail = bulk(b"%d" % whole) + bulk(b"%d" % rest) + self._burst
-            if len(self._tails) < 64:
-                self._tails[cost] = tail
-        if len(key) > _LONGEST_KEY:
-            key = hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
-        named = (self._prefix + key + "}").encode()
-        return b"$%d\r\n%b\r\n%b" % (len(named), named, tail)
+    @property
+    def identity(self) -> object:
+        """What is the same for all that charge the same buckets."""
+        return self.store.target.identity, self.terms.prefix
 
-    def balance(self, answer: list[int]) -> int:
-        """Return the balance that an answer of the script stands for."""
-        status, tat, rem, now = answer
-        balance = (tat - now) * self.rate.count + rem
-        if status != 1:
-            balance = self.scale.window - balance
-        else:
-            self.last_balance = balance
-        if self._borrows:
-            self.skew = (now - time.time_ns() // 1000) / 1_000_000
-        return balance
+    @property
+    def rate(self) -> Rate:
+        """The rate of each bucket."""
+        return self.terms.rate
 
-    def failed(self, failure: StoreFailed, seconds: float) -> None:
-        """Count a call that got no answer."""
+    @property
+    def scale(self) -> Scale:
+        """The unit of balances."""
+        return self.terms.scale
+
+    def reconfigure(self, rate: Rate, carry: Carry) -> None:
+        """Go over to another rate. A bucket changes at its next call, as it stands then; until then it fills as before.
+
+        Other processes go on with theirs until they are told as well, and a bucket then changes with each of their
+        calls.
+        """
+        if rate != self.terms.rate:
+            self.terms = self.terms.of(rate, carry)
+
+    def balance(self, terms: Terms, answer: list[Any]) -> int:
+        """Return the balance that an answer stands for; a refused call learns of which rate."""
+        balance = terms.balance(answer)
+        if terms.lends:
+            self.skew = (answer[3] - time.time_ns() // 1000) / 1_000_000
+        if balance > 0:
+            self.last = balance, terms.scale.window
+            return balance
+        return Told.of(balance, terms.rate, terms.scale)
+
+    def ended(self, deadline: float) -> None:
+        """Note a call that was answered."""
+        store = self.store
+        if store.gate.troubled:
+            store.settle(None)
+        self.took.record(store.clock() - deadline + store.budget)
+
+    def failed(self, failure: StoreFailed, deadline: float) -> None:
+        """Note a call that got no answer."""
+        store = self.store
+        store.settle(failure)
         if failure.reason not in self._failures:
             self._failures[failure.reason] = store_duration(self._name, self._name, "redis", failure.reason)
-        self._failures[failure.reason].record(seconds)
+        self._failures[failure.reason].record(store.clock() - deadline + store.budget)
 
     def _read_skew(self) -> float:
         return self.skew
 
     def utilization(self) -> float:
         """Return how empty the bucket that was charged last is, 0 to 1."""
-        return self.last_balance / self.scale.window
+        balance, window = self.last
+        return balance / window
 
 
-def _server_time() -> bytes:
-    return _SERVER_TIME
-
-
-def _client_time() -> bytes:
-    # Declared by `time="client"`: the wall clock is the only one that processes have in common.
-    return bulk(b"%d" % (time.time_ns() // 1000))
-
-
-class RedisBuckets:
+class RedisBuckets(_Shared):
     """Buckets of one limiter on Redis, blocking make.
 
     Guarantees: exact on the server's clock under any number of processes (RL-1 to RL-4); one key a bucket
-    with two integers, gone when it is full again (RL-5); at most the store's budget a call (RL-8).
+    with two integers and its rate, gone when it is full again (RL-5); at most the store's budget a call (RL-8).
 
     Args:
         store: the server.
@@ -110,50 +110,90 @@ class RedisBuckets:
         time_source: `server`, or `client` where the server refuses `TIME` to scripts.
     """
 
-    def __init__(self, store: Store, rate: Rate, *, namespace: str, name: str, time_source: str = "server") -> None:
-        self._terms = _Terms(store, rate, namespace=namespace, name=name, time_source=time_source)
-        self.store = store
-        self.rate = rate
-        self.scale = self._terms.scale
-        self.utilization = self._terms.utilization
-
     def charge(self, key: str, cost: int) -> int:
         """Take `cost` tokens from the bucket of `key` and return the balance (see `backend`)."""
-        terms, store = self._terms, self.store
+        terms, store = self.terms, self.store
         deadline = store.enter()
         try:
-            answer = store.ask(terms.body(key, cost), terms.borrowed, deadline)
+            answer = store.ask(terms.body(key, cost), terms.moment_and_rate, deadline)
         except StoreFailed as failure:
-            store.settle(failure)
-            terms.failed(failure, store.clock() - deadline + store.budget)
+            self.failed(failure, deadline)
             raise
-        if store.gate.troubled:
-            store.settle(None)
-        terms.took.record(store.clock() - deadline + store.budget)
-        return terms.balance(answer)
+        self.ended(deadline)
+        if answer[0] == OTHER_RATE:
+            taken = self.take(key, cost, 0.0)
+            return Told.of(taken.balance, taken.rate, taken.scale)
+        return self.balance(terms, answer)
+
+    def take(self, key: str, cost: int, ahead: float) -> Taken:
+        """Take tokens that are there within `ahead` seconds (see `backend.Reserving`)."""
+        terms = self.terms
+        answer = self.run(lambda deadline: take_all(self.ask, [(terms, key, cost)], ahead, deadline))
+        taken: Taken = answer[1][0]
+        return taken
+
+    def give(self, key: str, cost: int, until: int) -> bool:
+        """Give tokens back (see `backend.Reserving`)."""
+        terms = self.terms
+        return bool(self.run(lambda deadline: give(self.ask, terms, key, cost, until, deadline)))
+
+    async def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script) -> list[Any]:
+        """Run a script in the calling thread."""
+        return self.store.ask(body, borrowed, deadline, script)
+
+    def run(self, step: Callable[[float], Any]) -> Any:
+        """Run one step within the store's budget, and note how it ended."""
+        deadline = self.store.enter()
+        try:
+            result = drive(step(deadline))
+        except StoreFailed as failure:
+            self.failed(failure, deadline)
+            raise
+        self.ended(deadline)
+        return result
 
 
-class AsyncRedisBuckets:
+class AsyncRedisBuckets(_Shared):
     """Buckets of one limiter on Redis, asyncio make: as `RedisBuckets`, and usable from any number of loops."""
-
-    def __init__(self, store: Store, rate: Rate, *, namespace: str, name: str, time_source: str = "server") -> None:
-        self._terms = _Terms(store, rate, namespace=namespace, name=name, time_source=time_source)
-        self.store = store
-        self.rate = rate
-        self.scale = self._terms.scale
-        self.utilization = self._terms.utilization
 
     async def charge(self, key: str, cost: int) -> int:
         """Take `cost` tokens from the bucket of `key` and return the balance (see `backend`)."""
-        terms, store = self._terms, self.store
+        terms, store = self.terms, self.store
         deadline = store.enter()
         try:
-            answer = await store.ask_async(terms.body(key, cost), terms.borrowed, deadline)
+            answer = await store.ask_async(terms.body(key, cost), terms.moment_and_rate, deadline)
         except StoreFailed as failure:
-            store.settle(failure)
-            terms.failed(failure, store.clock() - deadline + store.budget)
+            self.failed(failure, deadline)
             raise
-        if store.gate.troubled:
-            store.settle(None)
-        terms.took.record(store.clock() - deadline + store.budget)
-        return terms.balance(answer)
+        self.ended(deadline)
+        if answer[0] == OTHER_RATE:
+            taken = await self.take(key, cost, 0.0)
+            return Told.of(taken.balance, taken.rate, taken.scale)
+        return self.balance(terms, answer)
+
+    async def take(self, key: str, cost: int, ahead: float) -> Taken:
+        """Take tokens, as `RedisBuckets.take` does."""
+        terms = self.terms
+        answer = await self.run(lambda deadline: take_all(self.ask, [(terms, key, cost)], ahead, deadline))
+        taken: Taken = answer[1][0]
+        return taken
+
+    async def give(self, key: str, cost: int, until: int) -> bool:
+        """Give tokens back, as `RedisBuckets.give` does."""
+        terms = self.terms
+        return bool(await self.run(lambda deadline: give(self.ask, terms, key, cost, until, deadline)))
+
+    async def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script) -> list[Any]:
+        """Run a script over the running loop's lane."""
+        return await self.store.ask_async(body, borrowed, deadline, script)
+
+    async def run(self, step: Callable[[float], Any]) -> Any:
+        """Run one step within the store's budget, and note how it ended."""
+        deadline = self.store.enter()
+        try:
+            result = await step(deadline)
+        except StoreFailed as failure:
+            self.failed(failure, deadline)
+            raise
+        self.ended(deadline)
+        return result

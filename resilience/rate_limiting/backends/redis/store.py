@@ -32,7 +32,7 @@ from ...backend import StoreFailed
 from ...gate import Gate
 from .elsewhere import elsewhere
 from .node import Node
-from .wire import ASKING, command, key_of, raised
+from .wire import ASKING, ONE, Script, command, key_of, raised
 
 __all__ = ["Store"]
 
@@ -102,27 +102,33 @@ class Store:
             raise StoreFailed("gate", f"{self.gate.name} does not answer and is left alone for a while")
         return self.clock() + self.budget
 
-    def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float) -> list[int]:
-        """Run the script in the calling thread and return its reply.
+    def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script = ONE) -> list[Any]:
+        """Run a script in the calling thread and return its reply.
 
         Raises:
             StoreFailed: no usable reply by the deadline.
         """
         if self._route is None:
-            return self._ask(self.node, body, borrowed, deadline)
+            return self._ask(self.node, body, borrowed, deadline, script)
         route, key = self._route, key_of(body)
         place, once = drive(self._place(route, key, deadline)), False
         while True:
             try:
-                return self._ask(self._at(place), body, borrowed, deadline, once)
+                return self._ask(self._at(place), body, borrowed, deadline, script, once)
             except StoreFailed as failure:
                 place, once, pause = self._next(route, place, failure, deadline)
             drive(_BLOCKING.sleep(pause))
             place = place if once else drive(self._place(route, key, deadline))
 
     def _ask(
-        self, node: Node, body: bytes, borrowed: Callable[[], bytes], deadline: float, once: bool = False
-    ) -> list[int]:
+        self,
+        node: Node,
+        body: bytes,
+        borrowed: Callable[[], bytes],
+        deadline: float,
+        script: Script = ONE,
+        once: bool = False,
+    ) -> list[Any]:
         whole = once  # ASKING counts for one command, so it must not be one that the server may have forgotten
         while True:
             pool = node.pool
@@ -130,7 +136,7 @@ class Store:
             try:
                 if once:
                     connection.call(ASKING, deadline)
-                reply = connection.call(self._encode(body, borrowed, deadline, whole, node), deadline)
+                reply = connection.call(self._encode(body, borrowed, deadline, whole, node, script), deadline)
             except BaseException:
                 pool.drop(connection)
                 raise
@@ -143,29 +149,37 @@ class Store:
                 return answer
             whole = whole or isinstance(reply, Exception)
 
-    async def ask_async(self, body: bytes, borrowed: Callable[[], bytes], deadline: float) -> list[int]:
-        """Run the script over the running loop's lane and return its reply."""
+    async def ask_async(
+        self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script = ONE
+    ) -> list[Any]:
+        """Run a script over the running loop's lane and return its reply."""
         if self._alone:
-            return await self._ask_async(self.node, body, borrowed, deadline)
+            return await self._ask_async(self.node, body, borrowed, deadline, script)
         route, key = self._route_of_loop(), key_of(body)
         place, once = await self._place(route, key, deadline), False
         while True:
             try:
-                return await self._ask_async(self._at(place), body, borrowed, deadline, once)
+                return await self._ask_async(self._at(place), body, borrowed, deadline, script, once)
             except StoreFailed as failure:
                 place, once, pause = self._next(route, place, failure, deadline)
             await asyncio.sleep(pause)
             place = place if once else await self._place(route, key, deadline)
 
     async def _ask_async(
-        self, node: Node, body: bytes, borrowed: Callable[[], bytes], deadline: float, once: bool = False
-    ) -> list[int]:
+        self,
+        node: Node,
+        body: bytes,
+        borrowed: Callable[[], bytes],
+        deadline: float,
+        script: Script = ONE,
+        once: bool = False,
+    ) -> list[Any]:
         whole = once
         lane = node.lane()
         while True:
             if once:
                 lane.submit(lambda: ASKING, deadline).add_done_callback(_unheeded)
-            encode = partial(self._encode, body, borrowed, deadline, whole, node)
+            encode = partial(self._encode, body, borrowed, deadline, whole, node, script)
             reply = await lane.submit(encode, deadline)
             if _is_demoted(reply):
                 lane.end("connection", "the server is no primary any more")
@@ -175,17 +189,23 @@ class Store:
             whole = whole or isinstance(reply, Exception)
 
     def _encode(
-        self, body: bytes, borrowed: Callable[[], bytes], deadline: float, whole: bool, node: Node | None = None
+        self,
+        body: bytes,
+        borrowed: Callable[[], bytes],
+        deadline: float,
+        whole: bool,
+        node: Node | None = None,
+        script: Script = ONE,
     ) -> bytes:
-        return command(body, (node or self.node).not_after(deadline), borrowed(), whole=whole)
+        return command(body, (node or self.node).not_after(deadline), borrowed(), whole=whole, script=script)
 
-    def _answer(self, reply: Any, node: Node | None = None) -> list[int] | None:
+    def _answer(self, reply: Any, node: Node | None = None) -> list[Any] | None:
         """Return the script's answer, or None where asking again is safe and useful: nothing was executed."""
         if isinstance(reply, Exception):
             if str(reply).startswith("NOSCRIPT"):
                 return None
             raise raised(reply)
-        answer: list[int] = reply
+        answer: list[Any] = reply
         (node or self.node).hear(answer[3])
         # Late by the server's clock although our time is not over: our idea of its clock was old, and is mended.
         return None if answer[0] == _LATE else answer

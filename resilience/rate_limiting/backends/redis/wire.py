@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -11,10 +12,25 @@ from backstay.url import mask
 
 from ...backend import StoreFailed
 
-__all__ = ["ASKING", "SCRIPT", "SHA", "bulk", "command", "credentials", "greeting", "key_of", "learn", "pack", "raised"]
-
-SCRIPT = resources.files(__name__.rpartition(".")[0]).joinpath("token_bucket.lua").read_bytes()
-SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()  # the name that Redis gives it
+__all__ = [
+    "ASKING",
+    "CARRY",
+    "ONE",
+    "REFUND",
+    "SCRIPT",
+    "SHA",
+    "Script",
+    "bulk",
+    "command",
+    "credentials",
+    "greeting",
+    "key_of",
+    "learn",
+    "many",
+    "pack",
+    "raised",
+    "text_of",
+]
 
 
 def bulk(text: bytes) -> bytes:
@@ -84,21 +100,57 @@ def raised(reply: Exception) -> StoreFailed:
     return StoreFailed("reply", mask(str(reply)))
 
 
-_ARGUMENTS = 11  # command, script, number of keys, key, seven of ours
-_HEADS = {
-    False: b"*%d\r\n" % _ARGUMENTS + bulk(b"EVALSHA") + bulk(SHA) + bulk(b"1"),
-    True: b"*%d\r\n" % _ARGUMENTS + bulk(b"EVAL") + bulk(SCRIPT) + bulk(b"1"),
-}
+def text_of(*names: str) -> bytes:
+    """Return a script that is kept in files of this folder, one after the other."""
+    folder = resources.files(__name__.rpartition(".")[0])
+    return b"\n".join(folder.joinpath(name).read_bytes() for name in names)
 
 
-def command(body: bytes, not_after: int, borrowed: bytes, *, whole: bool = False) -> bytes:
-    """Return the call of the script.
+class Script:
+    """A script with a fixed number of keys and arguments: what its calls begin with.
+
+    Every script takes the moment after which nothing may be charged, and the caller's clock, one after the other;
+    every reply has the server's moment in fourth place, and -1 in the first where the call came too late.
 
     Args:
-        body: key and the first five arguments, in the protocol.
+        text: its source.
+        keys: how many keys it takes.
+        arguments: how many arguments, with the two above.
+    """
+
+    __slots__ = ("by_name", "sha", "text", "whole")
+
+    def __init__(self, text: bytes, *, keys: int, arguments: int) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()  # the name that Redis gives it
+        count, number = b"*%d\r\n" % (3 + keys + arguments), bulk(b"%d" % keys)
+        self.by_name = count + bulk(b"EVALSHA") + bulk(self.sha) + number
+        self.whole = count + bulk(b"EVAL") + bulk(text) + number
+
+
+SCRIPT = text_of("token_bucket.lua")
+ONE = Script(SCRIPT, keys=1, arguments=8)
+SHA = ONE.sha
+REFUND = Script(text_of("stored.lua", "token_refund.lua"), keys=1, arguments=7)
+CARRY = Script(text_of("token_carry.lua"), keys=1, arguments=5)
+_MANY = text_of("stored.lua", "token_buckets.lua")
+
+
+@lru_cache(maxsize=64)
+def many(keys: int) -> Script:
+    """Return the script that charges so many buckets, all or none."""
+    return Script(_MANY, keys=keys, arguments=6 * keys + 3)
+
+
+def command(body: bytes, not_after: int, borrowed: bytes, *, whole: bool = False, script: Script = ONE) -> bytes:
+    """Return the call of a script.
+
+    Args:
+        body: keys and the first arguments, in the protocol.
         not_after: server microseconds after which nothing may be charged, 0 for never.
-        borrowed: the seventh argument in the protocol: the caller's clock, or 0.
+        borrowed: the rest in the protocol: the caller's clock, or 0, and what comes after it.
         whole: send the script itself, because the server has forgotten it.
+        script: which.
     """
     stamp = b"%d" % not_after
-    return b"%b%b$%d\r\n%b\r\n%b" % (_HEADS[whole], body, len(stamp), stamp, borrowed)
+    return b"%b%b$%d\r\n%b\r\n%b" % (script.whole if whole else script.by_name, body, len(stamp), stamp, borrowed)
