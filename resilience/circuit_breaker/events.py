@@ -18,7 +18,7 @@ __all__ = ["Listener", "Post", "Transition"]
 
 logger = logging.getLogger("backstay.resilience")
 
-_MOST_WAITING = 1000  # events that wait while a listener hangs; older ones are dropped
+_MOST_WAITING = 10_000  # events that wait while a listener hangs; older ones are dropped, as `number` shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Transition:
     slow: int
 
 
-Listener: TypeAlias = Callable[[Transition], None]
+Listener: TypeAlias = Callable[[Transition], object]
 """Told of transitions, in the thread or task of a call that made one. What it raises is logged and changes nothing."""
 
 

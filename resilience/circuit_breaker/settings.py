@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 
 from backstay.errors import Misuse
 
@@ -116,8 +116,7 @@ class BreakerSettings:
         if value is True:
             return cls()
         if isinstance(value, Mapping):
-            given: Any = value
-            return from_mapping(cls, given, "breaker")
+            return from_mapping(cls, cast("Mapping[str, Any]", value), "breaker")
         raise Misuse(f"breaker must be True, a mapping of settings or BreakerSettings, got {value!r}")
 
     def wait(self, openings: int) -> float:
@@ -161,8 +160,7 @@ class BreakerSettings:
         if callable(given):
             waits = [seconds(given(opening), f"open_for({opening})") for opening in range(1, _WAITS + 1)]
         elif isinstance(given, Sequence) and not isinstance(given, str):
-            several: Any = given
-            waits = [seconds(each, "each wait of open_for") for each in several]
+            waits = _waits(given)
         else:
             first = seconds(given, "open_for")
             if first > longest:
@@ -174,6 +172,10 @@ class BreakerSettings:
             while len(waits) < _WAITS and waits[-1] < longest:
                 waits.append(waits[-1] * self.open_growth)
         return tuple(min(wait, longest) for wait in waits)
+
+
+def _waits(given: Any) -> list[float]:
+    return [seconds(each, "each wait of open_for") for each in given]
 
 
 def _number(value: Any, name: str, least: float) -> None:
