@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import Any, Final
+from collections.abc import Container, Sequence
+from typing import Any, Final, TypeAlias
 
 from backstay.errors import BackstayError
 
 from ..circuit_breaker.retry_after import retry_after_of
-from ..policy import Colour, Policy, Settle, Target
+from ..policy import Admitting, Colour, Policy, Settle, Target
 
 __all__ = ["SERVER_ERRORS", "FailedAnswer", "Policies", "listed", "outcome", "request_target", "settle_once"]
 
 SERVER_ERRORS: Final = range(500, 600)
 """The statuses that count as failures unless others are named."""
 
-Policies = Policy | list[Policy] | tuple[Policy, ...]
-"""One policy or several, the outermost first."""
+Policies: TypeAlias = "Policy | Admitting | Sequence[Policy | Admitting]"
+"""One policy (or pipeline) or several, the outermost first."""
 
 
 class FailedAnswer(BackstayError):
@@ -48,7 +48,8 @@ def outcome(status: int | None, failures: Container[int]) -> FailedAnswer | None
 
 def listed(policies: Policies) -> tuple[Policy, ...]:
     """Return the policies as they are, outermost first."""
-    return tuple(policies) if isinstance(policies, list | tuple) else (policies,)
+    several: Any = policies if isinstance(policies, Sequence) else (policies,)
+    return tuple(several)
 
 
 def request_target(name: str, *, is_async: bool) -> Target:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import backstay.fastapi
 from backstay.url import require
 
-from ..policy import Policy
+from ..policy import Admitting, Policy
 from ..policy.together import admit_all_async
 from . import asgi
-from .answers import SERVER_ERRORS, Policies, request_target, settle_once
+from .answers import SERVER_ERRORS, Policies, listed, request_target, settle_once
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -48,7 +48,7 @@ def install(app: Starlette, *, policies: Policies, name: str = "web", **options:
 
 
 def admission(
-    *policies: Policy, name: str, failures: Container[int] = SERVER_ERRORS
+    *policies: Policy | Admitting, name: str, failures: Container[int] = SERVER_ERRORS
 ) -> Callable[..., AsyncIterator[None]]:
     """Return a dependency that admits a request, or a WebSocket, and settles after the answer was sent.
 
@@ -65,7 +65,7 @@ def admission(
         Misuse: a policy cannot stand here; at once.
         RateLimited, BulkheadFull, BreakerOpen: from the dependency; `backstay.fastapi.install` answers them.
     """
-    admit = admit_all_async(policies, request_target(name, is_async=True))
+    admit = admit_all_async(listed(policies), request_target(name, is_async=True))
     answer: type[Exception] = require("starlette.exceptions", "fastapi").HTTPException
 
     async def admitted(connection: HTTPConnection) -> AsyncIterator[None]:

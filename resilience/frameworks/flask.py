@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import backstay.flask
 from backstay.url import require
 
-from ..policy import Policy, Settle, target_of
+from ..policy import Admitting, Policy, Settle, target_of
 from ..policy.together import admit_all, admit_all_async
 from . import wsgi
-from .answers import SERVER_ERRORS, Policies, outcome, settle_once
+from .answers import SERVER_ERRORS, Policies, listed, outcome, settle_once
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -52,7 +52,9 @@ def install(app: Flask, *, policies: Policies, name: str | None = None, **option
     backstay.flask.install(app, unknown_status=options.get("unknown_status", 500))
 
 
-def streamed(*policies: Policy, failures: Container[int] = SERVER_ERRORS) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def streamed(
+    *policies: Policy | Admitting, failures: Container[int] = SERVER_ERRORS
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Put policies round a view until its answer is closed by the server, streams included.
 
     A view that raises is settled with its error; an `HTTPException` below 500 (`abort(404)`) is a success.
@@ -81,7 +83,7 @@ def streamed(*policies: Policy, failures: Container[int] = SERVER_ERRORS) -> Cal
             return response
 
         if target.is_async:
-            admit_async = admit_all_async(policies, target)
+            admit_async = admit_all_async(listed(policies), target)
 
             async def viewed_async(*args: Any, **kwargs: Any) -> Any:
                 settle = settle_once(await admit_async(args, kwargs))
@@ -93,7 +95,7 @@ def streamed(*policies: Policy, failures: Container[int] = SERVER_ERRORS) -> Cal
                 return answered(settle, value)
 
             return functools.update_wrapper(viewed_async, view)  # type: ignore[return-value]  # the view's own face
-        admit = admit_all(policies, target)
+        admit = admit_all(listed(policies), target)
 
         def viewed(*args: Any, **kwargs: Any) -> Any:
             settle = settle_once(admit(args, kwargs))
