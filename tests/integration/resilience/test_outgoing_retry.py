@@ -75,12 +75,12 @@ def test_CO1_six_policies_round_one_call(client: str, site: Site) -> None:
     site.answers.extend([Answer(503), Answer(503)])
     breaker = CircuitBreaker(f"outgoing.six.{client}", minimum_calls=50)
     bulkhead = Bulkhead(f"outgoing.six.{client}", max_concurrent=1)
-    bounds: list[Any] = (
-        [Timeout("outgoing.six", 5.0), AttemptTimeout("outgoing.six", 2.0)] if client == "httpx.async" else []
-    )
+    bounds: list[Any] = [Deadline("outgoing.six", 5.0)]
+    if client == "httpx.async":
+        bounds = [Timeout("outgoing.six", 5.0), AttemptTimeout("outgoing.six", 2.0)]
     pipeline = Pipeline(
         f"outgoing.six.{client}",
-        *(bounds or [Deadline("outgoing.six", 5.0)]),
+        *bounds,
         Retry("outgoing.six", attempts=3, first_wait=0.001),
         breaker,
         bulkhead,
