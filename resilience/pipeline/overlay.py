@@ -11,6 +11,7 @@ from backstay.errors import Misuse
 from ..policy import Policy
 from ..switches.switches import Switches
 from .arrangement import Entry, Order, Placed, check_order
+from .rules import warn_of
 from .vocabulary import WORDS, Word, word_of
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class Change:
         self._policies = policies
         self._old: list[tuple[Any, Any]] = []
         self._before = (pipeline.policies, plan.base.made)
+        self._before_order = pipeline.order
         self.name = pipeline.name
         self.changes = bool(plan.settings) or pipeline.policies != policies
         self.emptied = bool(plan.base.made) and not plan.made
@@ -158,6 +160,8 @@ class Change:
             self.undo()
             raise
         self._plan.base.made = self._plan.made
+        if self._pipeline.order != self._before_order:
+            warn_of(self.name, self._pipeline.order, stacklevel=2)
 
     def undo(self) -> None:
         """Take it back."""

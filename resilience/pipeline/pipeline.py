@@ -68,7 +68,7 @@ class Pipeline:
         self._switches = switches
         self.policies: tuple[Policy, ...] = ()
         self._base = Overlay(name, policies, order, switches)
-        self._put(policies, order, stacklevel=3)
+        self._put(policies, order, stacklevel=2)
         renew_in_child(self)
 
     # --- round what ----------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class Pipeline:
         """
         with self._lock:
             base = self._base.moved(policies, order)
-            self._put(policies, order, stacklevel=3)
+            self._put(policies, order, stacklevel=2)
             self._base = base
             self.prepare({}).apply()
 

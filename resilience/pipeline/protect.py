@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from backstay.errors import Misuse, Rejected, Unavailable
@@ -17,7 +16,7 @@ from ..rate_limiting.rate import Rate
 from ..switches.policy import SwitchPolicy
 from ..switches.switches import Switches
 from .pipeline import Pipeline
-from .vocabulary import WORDS
+from .vocabulary import WORDS, limited
 
 __all__ = ["protect"]
 
@@ -117,17 +116,19 @@ def protect(
     elif isinstance(limit, RateLimit):
         policies.append(limit)
     elif limit is not None:
-        options: dict[str, Any] = {
-            "rate": Rate.of(limit),
-            "name": name,
-            "namespace": namespace,
-            "on_store_failure": on_store_failure,
-            "local_share": local_share,
-            "budget": budget,
-        }
-        blocking = partial(RateLimiter.connect, store, **options)
-        asynchronous = partial(AsyncRateLimiter.connect, store, **options)
-        policies.append(RateLimit(blocking, asynchronous, key=key, cost=cost))
+        policies.append(
+            limited(
+                name,
+                rate=limit,
+                key=key,
+                cost=cost,
+                store=store,
+                namespace=namespace,
+                on_store_failure=on_store_failure,
+                local_share=local_share,
+                budget=budget,
+            )
+        )
     words = {
         "guard": guard,
         "timeout": timeout,

@@ -91,10 +91,10 @@ class Timeout(Layer):
 
     def wrap(self, call: Call, target: Target) -> Call:
         """Return `call` with the timeout, run by the pool."""
-        if self._pool is None and not self._pooled:
+        if self._pool is None and not (self._pooled or target.pooled):
             raise Misuse(
                 f"{target.resource!r}: a timeout cannot stop {target.label}(), which is no `async def`: run it in a "
-                "thread pool (bulkhead={'kind': 'thread_pool', ...} or pool=), or say deadline= for a deadline that "
+                "thread pool (thread_pool=8 or pool=), or say deadline= for a deadline that "
                 "what it calls can read"
             )
         clock, calls, run = self._clock, TimeoutCalls(self.name + self._suffix, target.resource), self._pool
