@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from backstay.errors import BulkheadFull
-from backstay.resilience.bulkhead import Bulkhead
+from backstay.resilience.bulkhead import Bulkhead, ThreadPool
 
 from .harness import Case
 
 
 def cases() -> Iterator[Case]:
     yield from _semaphore()
+    yield from _thread_pool()
 
 
 def _work() -> int:
@@ -86,3 +89,48 @@ def _semaphore() -> Iterator[Case]:
         name="bulkhead, refusal beside raise and catch", floor=_refused(_passing(_raising)), ours=_refused(full(_work)),
         clock="cpu",
     )  # fmt: skip
+
+
+def _thread_pool() -> Iterator[Case]:
+    there: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    back: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def answer() -> None:
+        while there.get():
+            back.put(_work())
+
+    def ping_pong() -> int:
+        there.put(True)
+        return back.get()
+
+    threading.Thread(target=answer, daemon=True).start()
+    pool = ThreadPool("bench-pool", core=1, max=1, queue=BURST)
+    with ThreadPoolExecutor(1) as executor:
+
+        def by_executor() -> int:
+            return executor.submit(_work).result()
+
+        def burst() -> None:
+            for pending in [pool.submit(_work) for _ in range(BURST)]:
+                pending.result()
+
+        def burst_by_executor() -> None:
+            for future in [executor.submit(_work) for _ in range(BURST)]:
+                future.result()
+
+        yield Case(
+            name="thread pool, one call", floor=ping_pong, ours=lambda: pool.call(_work), target=1.45, clock="cpu",
+            peer=by_executor, peer_name="ThreadPoolExecutor", peer_target=1.05,
+        )  # fmt: skip
+        yield Case(
+            name="thread pool, 100 calls beside ThreadPoolExecutor",
+            floor=burst_by_executor,
+            ours=burst,
+            target=1.0,
+            clock="cpu",
+        )
+    there.put(False)
+    pool.close()
+
+
+BURST = 100

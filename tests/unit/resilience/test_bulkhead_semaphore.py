@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ class Colour:
             await asyncio.sleep(0)
             return function(*args)
 
-        return lambda *args: asyncio.run(guarded_async(*args))  # type: ignore[arg-type]
+        return lambda *args: asyncio.run(guarded_async(*args))
 
     def block(self, bulkhead: Bulkhead, function: Callable[[], Any]) -> Any:
         if self.name == "sync":
@@ -117,7 +118,7 @@ def test_BH1_a_wait_ends_in_time_and_takes_nothing(colour: Colour) -> None:
 def test_BH1_the_line_is_bounded(colour: Colour) -> None:
     bulkhead = Bulkhead("line", max_concurrent=1, max_wait=LONG, max_waiting=1)
     with bulkhead.admission():
-        first = threading.Thread(target=bulkhead(lambda: None))
+        first = threading.Thread(target=bulkhead(nothing))
         first.start()
         until(lambda: bulkhead.waiting == 1)
         with pytest.raises(BulkheadFull, match="and 1 callers wait"):
@@ -187,7 +188,7 @@ def test_BH1_nobody_overtakes_those_in_line() -> None:
     bulkhead = Bulkhead("overtake", max_concurrent=1, max_wait=LONG)
     permits = bulkhead._permits
     with bulkhead.admission():
-        waiting = threading.Thread(target=bulkhead(lambda: None))
+        waiting = threading.Thread(target=bulkhead(nothing))
         waiting.start()
         until(lambda: bulkhead.waiting == 1)
         permits.put(None)  # given back, but not yet handed on: the moment in which a newcomer could overtake
@@ -261,7 +262,7 @@ def test_AS4_the_permit_of_a_closed_loop_goes_to_the_next_in_line() -> None:
         loop.run_until_complete(asyncio.sleep(0))
         assert bulkhead.waiting == 1
         loop.close()
-        behind = threading.Thread(target=bulkhead(lambda: served.append("behind")))
+        behind = threading.Thread(target=bulkhead(partial(served.append, "behind")))
         behind.start()
         until(lambda: bulkhead.waiting == 2)
     behind.join(10)
@@ -312,7 +313,7 @@ def test_permits_change_while_calls_run(start: int, end: int, held: int) -> None
 def test_more_permits_let_those_in_line_in() -> None:
     bulkhead = Bulkhead("grow", max_concurrent=1, max_wait=LONG)
     with bulkhead.admission():
-        threads = [threading.Thread(target=bulkhead(lambda: None)) for _ in range(3)]
+        threads = [threading.Thread(target=bulkhead(nothing)) for _ in range(3)]
         for thread in threads:
             thread.start()
         until(lambda: bulkhead.waiting == 3)
@@ -374,6 +375,10 @@ def test_wrong_settings_are_refused_at_once(value: Any) -> None:
 def test_settings_come_in_one_form_only() -> None:
     with pytest.raises(Misuse, match="max_wait, but not both"):
         Bulkhead("both", max_wait=1, settings=BulkheadSettings())
+
+
+def nothing() -> None:
+    """Stand for work."""
 
 
 def until(condition: Callable[[], bool]) -> None:
