@@ -10,6 +10,7 @@ timeout = 2.0
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,9 +73,22 @@ def _parsed(text: str, form: Form) -> Any:
         raise Misuse(f"form must be 'toml', 'yaml' or 'json', got {form!r}")
     yaml: Any = require("yaml", "yaml")
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_loader(yaml))  # made from the safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Misuse(f"no YAML: {error}") from None
+
+
+def _loader(yaml: Any) -> Any:
+    """Return the safe loader with the booleans of YAML 1.2: `on`, a setting, must not be read as true."""
+    boolean = "tag:yaml.org,2002:bool"
+    safe: Any = yaml.SafeLoader
+    loader: Any = type("Loader", (safe,), {})
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != boolean]
+        for first, resolvers in safe.yaml_implicit_resolvers.items()
+    }
+    loader.add_implicit_resolver(boolean, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+    return loader
 
 
 def tables(given: Any) -> Mapping[str, Mapping[str, Any]]:
