@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..bulkhead import ThreadPool
 from ..fallback import Fallback
 from ..policy import (
     Colour,
@@ -49,7 +50,7 @@ class Slot:
         """
         if self._admits:
             return (admit_all_async if self.target.is_async else admit_all)(policies, self.target)
-        pooled = any(getattr(policy, "runs_in_threads", False) for policy in policies)
+        pooled = any(isinstance(policy, ThreadPool) for policy in policies)
         return chain(_covered(policies), replace(self.target, pooled=pooled) if pooled else self.target)
 
 
