@@ -89,14 +89,19 @@ def test_core_modules_know_no_clock_no_threads_no_driver() -> None:
 
 # connect, connection, source: where a URL is told from a user's own client
 DRIVER_HOMES = {
-    "redis": r"^backstay/redis/|/backends/|^locks/guards/redis/|/(connect|connection|source)\.py$|^backstay/testing/",
+    "redis": r"^backstay/redis/|/backends/|^locks/guards/redis/|/(connect|connection|source)\.py$|^backstay/testing/"
+    r"|^resilience/(circuit_breaker/shared|pybreaker)/",
     "kazoo": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
     "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy))/|^locks/(connection|source)|"
     r"^backstay/testing/(txn|sharding)",
-    "flask": r"^backstay/flask|/flask|/http|^backstay/testing/",
-    "fastapi": r"^backstay/fastapi|/fastapi|/http|^backstay/testing/",
-    "httpx": r"^txn/|^backstay/testing/",
-    "celery": r"^locks/guards/celery",
+    "flask": r"^backstay/flask|/flask|/http|/frameworks/|/client_identity|^backstay/testing/",
+    "fastapi": r"^backstay/fastapi|/fastapi|/http|/frameworks/|^backstay/testing/",
+    "httpx": r"^txn/|^backstay/testing/|/frameworks/httpx",
+    "requests": r"/frameworks/requests",
+    "celery": r"^locks/guards/celery|/frameworks/celery",
+    "tenacity": r"^resilience/retry/",
+    "pybreaker": r"^resilience/pybreaker",
+    "limits": r"^resilience/(limits|rate_limiting/(grammar|strategies/))",
     "typer": r"cli",
 }
 
@@ -113,11 +118,11 @@ def test_what_the_library_imports_is_declared_and_what_is_declared_is_used() -> 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
     declared = {re.split(r"[\[>=]", need)[0].lower() for need in needs} - {"backstay"}
-    modules = {"opentelemetry-api": "opentelemetry", "opentelemetry-sdk": "opentelemetry.sdk"}
-    shipped_with_fastapi = {"starlette"}
+    modules = {"opentelemetry-api": "opentelemetry", "opentelemetry-sdk": "opentelemetry.sdk", "pyyaml": "yaml"}
+    shipped_with_others = {"starlette", "werkzeug"}
     pytest_for_suites = {"pytest"}
     foreign = {root for path in library() for root in roots(path)} - sys.stdlib_module_names - {"backstay"}
-    assert foreign <= {modules.get(d, d).partition(".")[0] for d in declared} | shipped_with_fastapi | pytest_for_suites
+    assert foreign <= {modules.get(d, d).partition(".")[0] for d in declared} | shipped_with_others | pytest_for_suites
     everything = "\n".join(path.read_text() for path in library())
     assert [d for d in sorted(declared) if not re.search(rf"\b{re.escape(modules.get(d, d))}\b", everything)] == []
 
