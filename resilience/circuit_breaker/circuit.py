@@ -99,8 +99,8 @@ class Circuit:
         self.post = Post(name, listeners)
         self.episode: Episode = window_of(settings, State.CLOSED, now)
         self.openings = 0
-        self.own_evidence = False
-        """Whether it opened because of what it saw itself, not because others said so."""
+        self.opened_by: Cause | None = None
+        """What opened it last, until it closes."""
         self.allowance: int | None = None
         """Probes that the other instances leave to this one; None while nobody is asked."""
         self._uniform = uniform
@@ -235,6 +235,13 @@ class Circuit:
             unused, self.allowance = self.allowance or 0, probes
             return unused
 
+    def wait(self) -> float | None:
+        """Return the seconds until probes may begin, None where it is not open; takes no lock."""
+        episode = self.episode
+        if isinstance(episode, Refusing) and episode.state is State.OPEN:
+            return max(episode.until - self.clock(), 0.0)
+        return None
+
     def snapshot(self) -> Snapshot:
         """Return the state and the numbers behind it, of one moment."""
         now = self.clock()
@@ -292,9 +299,8 @@ class Circuit:
 
     def _enter(self, before: Episode, after: State, cause: Cause, now: float, wanted: float) -> Episode:
         settings = self.settings
-        self.own_evidence = after is State.HALF_OPEN and self.own_evidence
         if after is State.OPEN:
-            self.own_evidence = cause is not Cause.QUORUM_OPENED
+            self.opened_by = cause
             if before.state is not State.OPEN:
                 self.openings = self.openings + 1 if before.state is State.HALF_OPEN else 1
             longest = settings.longest
@@ -303,7 +309,7 @@ class Circuit:
         if after is State.HALF_OPEN:
             allowed, self.allowance = self.allowance, None if self.allowance is None else 0
             return Probing(settings, min(settings.probes, allowed or settings.probes))
-        self.openings = 0
+        self.openings, self.opened_by = 0, None
         if after is State.FORCED_OPEN:
             return Refusing(after, math.inf)
         return Aside() if after is State.DISABLED else window_of(settings, after, now)
