@@ -59,8 +59,9 @@ def _passing_async(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _limited(function: Callable[..., Any], key: Any = None) -> Any:
     """The limit alone, without what `protect` puts round it."""
-    limiter = RateLimiter.connect(rate=PLENTY, name=f"bench-{key is not None}")
-    return compose([RateLimit(lambda: limiter, lambda: limiter, key=key)], target_of(function, "bench"))
+    name = f"bench-{function.__name__}-{key is not None}"  # one use a limiter: a second one has to look for the first
+    limiter = RateLimiter.connect(rate=PLENTY, name=name)
+    return compose([RateLimit("bench", limiter=limiter, key=key)], target_of(function, "bench"))
 
 
 def _local() -> Iterator[Case]:
@@ -92,11 +93,14 @@ def _local() -> Iterator[Case]:
     yield Case(
         name="limit, local, async", floor=floor_async, ours=_limited(_work_async), target=3.3, clock="cpu",
     )  # fmt: skip
+    limit = RateLimit("bench-shared", rate=PLENTY)
+    shared, _other = limit(_work), limit(_work_async)
+    yield Case(name="limit, local, put round two functions", floor=floor, ours=shared, clock="cpu")
     limiter = RateLimiter.connect(rate=PLENTY, name="bench-acquire")
     yield Case(name="acquire(), local", floor=floor, ours=limiter.acquire, clock="cpu")
     spent = RateLimiter.connect(rate="1/year", name="bench-spent")
     spent.acquire()
-    refusing = compose([RateLimit(lambda: spent, lambda: spent)], target_of(_work, "bench"))
+    refusing = compose([RateLimit("bench", limiter=spent)], target_of(_work, "bench"))
     raising = _catching(_passing(_raise))
     yield Case(name="refusal, beside raise and catch", floor=raising, ours=_catching(refusing), clock="cpu")
     yield Case(

@@ -112,7 +112,7 @@ def protect(
     if fallback is not _NONE:
         policies.append(_fallback(name, fallback, fallback_on))
     if isinstance(limit, RateLimiter | AsyncRateLimiter):
-        policies.append(RateLimit(lambda: limit, lambda: limit, key=key, cost=cost))
+        policies.append(RateLimit(name, limiter=limit, key=key, cost=cost))
     elif isinstance(limit, RateLimit):
         policies.append(limit)
     elif limit is not None:

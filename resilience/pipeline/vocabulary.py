@@ -8,15 +8,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias, cast
 
 from backstay.errors import Misuse
 
 from ..policy import Policy
-from ..rate_limiting.limiter import AsyncRateLimiter, RateLimiter
 from ..rate_limiting.policy import RateLimit
-from ..rate_limiting.rate import Rate
 from ..switches.switches import Switches
 
 __all__ = ["WORDS", "Word", "limited", "word_of"]
@@ -99,31 +96,15 @@ def _switch(word: Word, name: str, value: Any, switches: Switches | None) -> Pol
     return policy
 
 
-def _limit(word: Word, name: str, value: Any, switches: Switches | None) -> Policy:
-    given: Mapping[str, Any] = cast("dict[str, Any]", value) if isinstance(value, Mapping) else {"rate": value}
-    unknown = set(given) - {*_LIMIT, *_STORE}
-    if unknown or "rate" not in given:
-        wrong = f"has no setting {min(unknown)!r}" if unknown else "needs 'rate'"
-        raise Misuse(f"limit {wrong}; known: {', '.join(sorted({*_LIMIT, *_STORE}))}")
-    return limited(name, **given)
-
-
-def limited(
-    name: str, *, rate: Any, key: Any = None, cost: int = 1, store: object = "memory://", **options: Any
-) -> RateLimit:
+def limited(name: str, **options: Any) -> RateLimit:
     """Return the policy of a limit whose buckets are where `RateLimiter.connect` finds them."""
-    options |= {"rate": Rate.of(rate), "name": name}
-    blocking = partial(RateLimiter.connect, store, **options)
-    asynchronous = partial(AsyncRateLimiter.connect, store, **options)
-    return RateLimit(blocking, asynchronous, key=key, cost=cost)
+    return RateLimit(name, **options)
 
 
-_LIMIT = ("rate", "key", "cost", "store")
-_STORE = ("namespace", "on_store_failure", "local_share", "budget")
 _TABLE = (
     ("switch", "switches.policy", "SwitchPolicy", "", _switch),
     ("fallback", "fallback", "Fallback", "FallbackSettings", _by_settings),
-    ("limit", "rate_limiting.policy", "RateLimit", "", _limit),
+    ("limit", "rate_limiting.policy", "RateLimit", "RateLimitSettings", _by_settings),
     ("guard", "system_guard", "SystemGuard", "GuardSettings", _by_settings),
     ("timeout", "timeout", "Timeout", "TimeoutSettings", _by_settings),
     ("deadline", "timeout", "Deadline", "TimeoutSettings", _by_settings),

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from backstay.errors import Misuse, Unavailable
 
 from .backend import StoreFailed
 from .backends.memory import MemoryBuckets
+from .carry import Carry
 from .rate import Rate
 from .telemetry import Requests
 
-__all__ = ["FailureMode", "Outage"]
+__all__ = ["FailureMode", "Outage", "failure_mode"]
 
 FailureMode: TypeAlias = Literal["open", "closed", "local"]
 """`open` lets calls through, `closed` refuses them, `local` applies a share of the rate in this process."""
+
+
+def failure_mode(mode: object, share: Any) -> None:
+    """Check a mode and the local share.
+
+    Raises:
+        Misuse: one of them is none.
+    """
+    if mode not in ("open", "closed", "local"):
+        raise Misuse(f"on_store_failure must be 'open', 'closed' or 'local', got {mode!r}")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise Misuse(f"local_share must be above 0 and at most 1, got {share!r}")
 
 
 class Outage:
@@ -29,14 +42,17 @@ class Outage:
     """
 
     def __init__(self, name: str, rate: Rate, mode: FailureMode, share: float, requests: Requests) -> None:
-        if mode not in {"open", "closed", "local"}:
-            raise Misuse(f"on_store_failure must be 'open', 'closed' or 'local', got {mode!r}")
-        if not 0 < share <= 1:
-            raise Misuse(f"local_share must be above 0 and at most 1, got {share!r}")
+        failure_mode(mode, share)
         self._name = name
         self._mode = mode
+        self._share = share
         self._requests = requests
         self.local = MemoryBuckets(rate.share(share)) if mode == "local" else None
+
+    def reconfigure(self, rate: Rate, carry: Carry) -> None:
+        """Apply a share of another rate."""
+        if self.local is not None:
+            self.local.reconfigure(rate.share(self._share), carry)
 
     def answer(self, key: str, cost: int, failure: StoreFailed) -> tuple[int, Literal["open", "local"]]:
         """Return the balance to go on with, and how it came about.

@@ -170,7 +170,7 @@ def test_CO1_the_limiter_is_charged_once_a_call_and_the_breaker_sees_each_attemp
     limiter = RateLimiter.connect("memory://", rate="1/day", name="outgoing.limit." + site.host.replace(":", "."))
     site.answers.extend([Answer(503), Answer(503)])
     policy = Recorder()
-    client = connect(RateLimit(lambda: limiter, lambda: limiter), Again(3), policy)
+    client = connect(RateLimit(limiter.name, limiter=limiter), Again(3), policy)
     assert client.send("GET", site.url)[0] == 200
     assert len(policy.told) == 3
     with pytest.raises(RateLimited):

@@ -328,9 +328,17 @@ class Generates:
 
 
 @pytest.mark.parametrize("wrong", [generator, async_generator, Generates(), functools.partial(generator, 1)])
-def test_AS2_generator_functions_are_refused_at_decoration(wrong: Any) -> None:
+def test_AS2_a_policy_that_cannot_go_round_a_generator_is_refused_at_decoration(wrong: Any) -> None:
     with pytest.raises(Misuse, match="generator"):
-        protect("g", limit=SLOW)(wrong)
+        protect("g", limit=SLOW, fallback=None)(wrong)
+
+
+def test_AS2_a_generator_is_charged_when_its_first_item_is_asked_for(name: str) -> None:
+    limited = protect(name, limit="1/day")(generator)
+    idle = limited(7)
+    assert list(limited(8)) == [8]
+    with pytest.raises(RateLimited):
+        next(idle)
 
 
 @pytest.mark.parametrize("wrong", [classmethod(lambda cls: 1), staticmethod(lambda: 1), Till, 7, None, "name"])
