@@ -36,19 +36,21 @@ class AsyncConnection(Protocol):
 class _Link:
     """One connection, its reader, and who waits for the next answers."""
 
-    __slots__ = ("_reader", "broken", "connection", "fresh", "pending")
+    __slots__ = ("_reader", "_reading", "_stopped", "broken", "connection", "fresh", "pending")
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self.pending: deque[tuple[asyncio.Future[Any], float]] = deque()
         self.broken: BaseException | None = None
         self.fresh = True  # nothing was answered on it yet
+        self._reading = self._stopped = False
         self._reader = asyncio.get_running_loop().create_task(self._read(), name="backstay-locks-reader")
 
     async def _read(self) -> None:
         failure: BaseException = exceptions.ConnectionError("the event loop ended")
+        self._reading = True
         try:
-            while True:
+            while not self._stopped:
                 try:
                     answer = await self.connection.read_response(disconnect_on_error=False)
                 except exceptions.ResponseError as error:
@@ -75,7 +77,10 @@ class _Link:
                 future.set_exception(failure)
 
     def stop(self) -> None:
-        self._reader.cancel()
+        """Close the connection soon. A task that is cancelled before its first step never gets to its `finally`."""
+        self._stopped = True
+        if self._reading:
+            self._reader.cancel()
 
 
 class AsyncWire:
