@@ -12,6 +12,6 @@ hour" and means it, this is the algorithm. It remembers when calls were admitted
 from __future__ import annotations
 
 from .law import SLOTS, Law, Stand
-from .memory import SlidingMemory
+from .memory import AsyncSlidingMemory, SlidingMemory
 
-__all__ = ["SLOTS", "Law", "SlidingMemory", "Stand"]
+__all__ = ["SLOTS", "AsyncSlidingMemory", "Law", "SlidingMemory", "Stand"]

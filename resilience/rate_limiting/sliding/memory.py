@@ -15,7 +15,7 @@ from ..decision import NO_ROOM, Decision
 from ..rate import Rate, Scale
 from .law import Entries, Law
 
-__all__ = ["SlidingMemory"]
+__all__ = ["AsyncSlidingMemory", "SlidingMemory"]
 
 _LOOKS = 2  # old keys looked at for each new one
 
@@ -96,3 +96,26 @@ class SlidingMemory:
     def renew(self) -> None:
         """Replace the lock in a forked child."""
         self._lock = threading.Lock()
+
+
+class AsyncSlidingMemory:
+    """The windows of a `SlidingMemory` behind the asyncio port: nothing is waited for."""
+
+    def __init__(self, windows: SlidingMemory) -> None:
+        self.windows = windows
+        self.decide = windows.decide
+        self.utilization = windows.utilization
+
+    @property
+    def rate(self) -> Rate:
+        """The rate of each window."""
+        return self.windows.rate
+
+    @property
+    def scale(self) -> Scale:
+        """The unit of balances: nanoseconds."""
+        return self.windows.scale
+
+    async def charge(self, key: str, cost: int) -> int:
+        """Take `cost` tokens, as `SlidingMemory.charge` does."""
+        return self.windows.charge(key, cost)
