@@ -12,7 +12,6 @@ import pytest
 import requests
 
 from backstay.errors import BreakerOpen, BulkheadFull, Misuse, RateLimited
-from backstay.resilience import RateLimiter
 from backstay.resilience.circuit_breaker import CircuitBreaker
 from backstay.resilience.frameworks.httpx import AsyncTransport, Transport
 from backstay.resilience.frameworks.requests import Adapter
@@ -167,10 +166,10 @@ def test_CB10_the_breaker_counts_answers_and_broken_bodies(site: Site, connect: 
 def test_CO1_the_limiter_is_charged_once_a_call_and_the_breaker_sees_each_attempt(
     site: Site, connect: Callable[..., Any]
 ) -> None:
-    limiter = RateLimiter.connect("memory://", rate="1/day", name="outgoing.limit." + site.host.replace(":", "."))
+    limit = RateLimit("outgoing.limit." + site.host.replace(":", "."), rate="1/day")
     site.answers.extend([Answer(503), Answer(503)])
     policy = Recorder()
-    client = connect(RateLimit(limiter.name, limiter=limiter), Again(3), policy)
+    client = connect(limit, Again(3), policy)
     assert client.send("GET", site.url)[0] == 200
     assert len(policy.told) == 3
     with pytest.raises(RateLimited):

@@ -1,0 +1,75 @@
+"""A limit round a whole application: 429 by client, `Retry-After`, and the RateLimit fields that agree (RL-12)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from flask import Flask
+
+from backstay.resilience import disconnect
+from backstay.resilience.frameworks import fastapi, flask
+from backstay.resilience.rate_limiting.policy import RateLimit
+from backstay.testing import measured
+
+Get = Callable[[str, str], tuple[int, dict[str, str]]]
+
+
+@contextmanager
+def served_by(framework: str, name: str, store: str) -> Iterator[Get]:
+    """Give a function that asks an application limited to two calls a day and tenant: path, tenant -> answer."""
+    if framework == "fastapi":
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            yield
+            await disconnect()
+
+        app = FastAPI(lifespan=lifespan)
+        app.get("/{path}")(lambda path: path)
+        by_header = RateLimit(
+            name,
+            rate="2/day",
+            store=store,
+            key=lambda scope: dict(scope["headers"]).get(b"x-tenant", b"").decode("latin-1"),
+        )
+        fastapi.install(app, policies=by_header, exempt=lambda scope: scope["path"] == "/health")
+
+        def get(path: str, tenant: str) -> tuple[int, dict[str, str]]:
+            answer = client.get(path, headers={"X-Tenant": tenant})
+            return answer.status_code, {key.lower(): value for key, value in answer.headers.items()}
+
+        with TestClient(app) as client:
+            yield get
+        return
+    site = Flask(name)
+    site.get("/<path>")(lambda path: path)
+    by_environ = RateLimit(name, rate="2/day", store=store, key=lambda environ: environ.get("HTTP_X_TENANT", ""))
+    flask.install(site, policies=[by_environ], exempt=lambda environ: environ["PATH_INFO"] == "/health")
+
+    def ask(path: str, tenant: str) -> tuple[int, dict[str, str]]:
+        with site.test_client().get(path, headers={"X-Tenant": tenant}) as answer:
+            return answer.status_code, {key.lower(): value for key, value in answer.headers.items()}
+
+    yield ask
+
+
+@pytest.mark.parametrize("store", ["memory", "redis"])
+@pytest.mark.parametrize("framework", ["fastapi", "flask"])
+def test_RL12_a_limit_of_the_whole_application_by_client(framework: str, store: str, request: Any) -> None:
+    url = "memory://" if store == "memory" else request.getfixturevalue("own_redis")().url
+    name = f"middleware.{framework}.{store}"
+    with measured() as counts, served_by(framework, name, url) as get:
+        answers = [get("/x", tenant) for tenant in ("a", "a", "a", "b")]
+        health = [get("/health", "a")[0] for _ in range(3)]
+    assert [status for status, _ in answers] == [200, 200, 429, 200]
+    assert health == [200] * 3
+    refused = answers[2][1]
+    assert 43_190 <= int(refused["retry-after"]) <= 43_200
+    assert refused["content-type"] == "application/problem+json"
+    assert counts.count("rate_limiter.requests", policy_name=name, result="limited") == 1
+    assert counts.count("rate_limiter.requests", policy_name=name) == 4
