@@ -54,10 +54,20 @@ class Rejected(BackstayError):
 
 
 class RateLimited(Rejected):
-    """A rate limit has no tokens left for this call."""
+    """A rate limit has no tokens left for this call.
+
+    Args:
+        message: as for `Rejected`.
+        retry_after: as for `Rejected`.
+        rule: which of several rules refused, where there are several; the one that refuses longest.
+    """
 
     http_status: ClassVar[int] = 429
     title: ClassVar[str] = "Too many requests"
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None, rule: str | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.rule = rule
 
 
 class BulkheadFull(Rejected):

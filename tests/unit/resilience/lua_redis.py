@@ -14,7 +14,7 @@ import hiredis
 from lupa import lua51
 
 from backstay.redis import target
-from backstay.resilience.rate_limiting.backends.redis import RedisBuckets, Store
+from backstay.resilience.rate_limiting.backends.redis import AsyncRedisBuckets, RedisBuckets, Store
 from backstay.resilience.rate_limiting.backends.redis.wire import ONE, Script
 from backstay.resilience.rate_limiting.rate import Rate
 
@@ -110,10 +110,19 @@ class LuaStore(Store):
                 return answer
             whole = whole or isinstance(reply, Exception)
 
+    async def ask_async(
+        self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script = ONE
+    ) -> list[Any]:
+        return self.ask(body, borrowed, deadline, script)
+
 
 def lua_buckets(server: LuaRedis, rate: Rate, **options: Any) -> RedisBuckets:
     store = LuaStore(server, options.pop("our_us", None))
     return RedisBuckets(store, rate, namespace="test", name=options.pop("name", "limit"), **options)
+
+
+def async_lua_buckets(server: LuaRedis, rate: Rate, **options: Any) -> AsyncRedisBuckets:
+    return AsyncRedisBuckets(LuaStore(server), rate, namespace="test", name=options.pop("name", "limit"), **options)
 
 
 def _sha(script: bytes) -> bytes:

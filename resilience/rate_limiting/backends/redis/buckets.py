@@ -25,11 +25,26 @@ __all__ = ["AsyncRedisBuckets", "RedisBuckets"]
 class _Shared:
     """What both makes have: terms, which are replaced as a whole, and what is measured."""
 
-    def __init__(self, store: Store, rate: Rate, *, namespace: str, name: str, time_source: str = "server") -> None:
+    def __init__(
+        self,
+        store: Store,
+        rate: Rate,
+        *,
+        namespace: str,
+        name: str,
+        time_source: str = "server",
+        rule: str | None = None,
+    ) -> None:
         if time_source not in {"server", "client"}:
             raise Misuse(f"time must be 'server' or 'client', got {time_source!r}")
         self.store = store
-        self.terms = Terms(rate, prefix=f"backstay:{namespace}:limit:1:{{{name}:", lends=time_source == "client")
+        # Each bucket has a slot of its own; those of a group that is charged in one step share that of its name.
+        prefix = (
+            f"backstay:{namespace}:limit:1:{{{name}:"
+            if rule is None
+            else (f"backstay:{namespace}:limits:1:{{{name}}}:{rule}:")
+        )
+        self.terms = Terms(rate, prefix=prefix, suffix="}" if rule is None else "", lends=time_source == "client")
         self.last: tuple[int, int] = 0, 1
         self.skew = 0.0
         self.took = store_duration(name, name, "redis")
@@ -108,6 +123,7 @@ class RedisBuckets(_Shared):
         namespace: keeps applications on one server apart.
         name: the limiter's.
         time_source: `server`, or `client` where the server refuses `TIME` to scripts.
+        rule: of a group whose buckets are charged in one step, or None.
     """
 
     def charge(self, key: str, cost: int) -> int:

@@ -26,21 +26,24 @@ class Terms:
 
     Args:
         rate: of each bucket.
-        prefix: what keys begin with, the opening brace included.
+        prefix: what keys begin with.
+        suffix: what they end with: the closing brace, where each key is a hash tag of its own.
         lends: whether callers' clocks are lent to a server that refuses `TIME` to scripts.
         carry: what becomes of buckets that were kept under another rate.
     """
 
-    __slots__ = ("_burst", "_tails", "_words", "carry", "lends", "prefix", "rate", "scale", "tag")
+    __slots__ = ("_burst", "_tails", "_words", "carry", "lends", "prefix", "rate", "scale", "suffix", "tag")
 
-    def __init__(self, rate: Rate, *, prefix: str, lends: bool, carry: Carry = "proportional") -> None:
+    def __init__(
+        self, rate: Rate, *, prefix: str, suffix: str = "}", lends: bool, carry: Carry = "proportional"
+    ) -> None:
         window, rest = rate.split(rate.capacity)
         # The script adds two rests, and to a moment (below 2^52 us until the year 2112) at most two windows.
         if 2 * rate.count > _EXACT or 2**52 + 2 * window > _EXACT:
             raise Misuse(f"rate {rate} takes over 71 years to fill its burst, more than Redis can count exactly")
         self.rate = rate
         self.scale: Scale = rate.server
-        self.prefix = prefix
+        self.prefix, self.suffix = prefix, suffix
         self.lends = lends
         self.carry: Carry = carry
         self.tag = f"{rate.count}/{rate.period_us}/{rate.capacity}"
@@ -50,13 +53,13 @@ class Terms:
 
     def of(self, rate: Rate, carry: Carry) -> Terms:
         """Return the terms of another rate."""
-        return Terms(rate, prefix=self.prefix, lends=self.lends, carry=carry)
+        return Terms(rate, prefix=self.prefix, suffix=self.suffix, lends=self.lends, carry=carry)
 
     def key(self, key: str) -> str:
         """Return the name of a bucket on the server."""
         if len(key) > _LONGEST_KEY:
             key = hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
-        return f"{self.prefix}{key}}}"
+        return f"{self.prefix}{key}{self.suffix}"
 
     def body(self, key: str, cost: int) -> bytes:
         """Return key and first five arguments of the hot script in the protocol."""
