@@ -253,15 +253,15 @@ class Pipeline:
 
     def _admitting(self, target: Target, *, is_async: bool) -> Slot:
         """Return a slot that only admits; all blocks share one a colour, which keeps `with` cheap."""
-        with self._lock:
-            is_block = target.function is block_of(self.name, is_async=is_async).function
-            found = self._blocks.get(is_async) if is_block else None
-            if found is None:
+        is_block = target is block_of(self.name, is_async=is_async)
+        found = self._blocks.get(is_async) if is_block else None
+        if found is None:
+            with self._lock:
                 found = Slot(target, self.policies, admits=True)
                 self._slots.add(found)
                 if is_block:
                     self._blocks[is_async] = found
-            return found
+        return found
 
     def _prepared(self, function: Any, *, is_async: bool) -> Any:
         target = target_of(function, self.name)

@@ -33,8 +33,9 @@ def target_of(function: Any, resource: str) -> Target:
     return Target(function=function, resource=resource, label=label, colour=_colour(candidates))
 
 
+@functools.lru_cache(maxsize=1024)
 def block_of(resource: str, *, is_async: bool) -> Target:
-    """Return the target that a `with` block or a middleware stands for."""
+    """Return the target that a `with` block or a middleware stands for, the same one each time."""
     colour = Colour.COROUTINE if is_async else Colour.FUNCTION
     return Target(function=_block, resource=resource, label=resource, colour=colour)
 
