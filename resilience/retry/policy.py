@@ -15,7 +15,7 @@ from backstay.telemetry.counters import new_counter
 
 from ..forks import renew_in_child
 from ..policy import AsyncCall, Call, Layer, Target
-from ..timeout import deadline
+from ..timeout.deadline import deadline, leave
 from .budget import RetryBudget
 from .decision import Ended, Plan
 from .repeatable import is_async
@@ -217,7 +217,7 @@ class Retry(Layer):
     def _again(self, plan: Plan, attempts: Attempts, call: Call, state: RetryState) -> Any:
         """Go on from the first outcome to the last."""
         self._failed.n += 1
-        outer = ATTEMPT.get()
+        token = ATTEMPT.set(1)
         try:
             while True:
                 step = drive(plan.decide(state, attempts, self._budget, self._calls()))
@@ -241,11 +241,11 @@ class Retry(Layer):
                 attempts.end("canceled", state.attempt_number)
             raise
         finally:
-            ATTEMPT.set(outer)
+            leave(ATTEMPT, token)
 
     async def _again_async(self, plan: Plan, attempts: Attempts, call: AsyncCall, state: RetryState) -> Any:
         self._failed.n += 1
-        outer, collected = ATTEMPT.get(), False
+        token = ATTEMPT.set(1)
         try:
             while True:
                 step = await plan.decide(state, attempts, self._budget, self._calls())
@@ -265,13 +265,11 @@ class Retry(Layer):
                         return result
                     state.ended(plan.clock(), value=result)
         except BaseException as error:
-            collected = isinstance(error, GeneratorExit)
             if not isinstance(error, Exception):
                 attempts.end("canceled", state.attempt_number)
             raise
         finally:
-            if not collected:  # a coroutine that is collected ends in a context that is not its own
-                ATTEMPT.set(outer)
+            leave(ATTEMPT, token)
 
 
 def _result(step: Ended, state: RetryState) -> Any:

@@ -41,11 +41,13 @@ def wants_results(retry: Hook | None) -> bool:
     """Return whether a predicate must be shown results: those of tenacity that look at errors alone need not."""
     if retry is None:
         return False
-    of_errors = (
-        getattr(sys.modules.get("tenacity.retry"), "retry_if_exception", None),
-        getattr(sys.modules.get("tenacity.asyncio.retry"), "retry_if_exception", None),
-    )
-    return not any(kind is not None and isinstance(retry, kind) for kind in of_errors)
+    call: Any = type(retry).__call__
+    for module in ("tenacity.retry", "tenacity.asyncio.retry"):
+        of_errors = getattr(sys.modules.get(module), "retry_if_exception", None)
+        # by the method: `retry_unless_exception_type` is of that class as well, and repeats whatever raises nothing
+        if of_errors is not None and call is of_errors.__call__:
+            return False
+    return True
 
 
 def is_async(hook: Hook) -> bool:

@@ -8,7 +8,7 @@ from backstay.clock import Clock, monotonic
 from backstay.errors import Misuse
 
 from ..policy import AsyncCall, Call, Layer, Target
-from .deadline import DUE
+from .deadline import DUE, leave
 from .errors import DeadlineExceeded
 from .settings import TimeoutSettings
 from .telemetry import TimeoutCalls
@@ -77,9 +77,8 @@ class Deadline(Layer):
             token = DUE.set(due)
             try:
                 result = await call(*args, **kwargs)
-            except BaseException as error:
-                if error.__class__ is not GeneratorExit:  # a coroutine that is collected ends in a foreign context
-                    DUE.reset(token)
+            except BaseException:
+                leave(DUE, token)
                 self._count(clock() > due, calls)
                 raise
             DUE.reset(token)

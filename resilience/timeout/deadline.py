@@ -10,16 +10,27 @@ from __future__ import annotations
 from contextvars import ContextVar, Token
 from datetime import timedelta
 from types import TracebackType
+from typing import TypeVar
 
 from backstay.clock import Clock, monotonic
 
 from ..policy import seconds as checked_seconds
 from .errors import DeadlineExceeded
 
-__all__ = ["DUE", "deadline", "remaining", "within"]
+__all__ = ["DUE", "deadline", "leave", "remaining", "within"]
+
+T = TypeVar("T")
 
 DUE: ContextVar[float | None] = ContextVar("backstay_due", default=None)
 """When the work in hand must have ended, on the monotonic clock; None for no deadline. For policies."""
+
+
+def leave(variable: ContextVar[T], token: Token[T]) -> None:
+    """Give a variable its value from before `token`; a coroutine that is collected ends in a foreign context."""
+    try:
+        variable.reset(token)
+    except ValueError:  # this context never had the value that is taken back
+        pass
 
 
 def remaining(*, clock: Clock = monotonic) -> float | None:
@@ -76,6 +87,5 @@ class deadline:  # noqa: N801  # a context manager that reads like a statement, 
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         token, self._token = self._token, None
-        # A coroutine that is closed by the collector ends in a context that never had this deadline.
-        if token is not None and kind is not GeneratorExit:
-            DUE.reset(token)
+        if token is not None:
+            leave(DUE, token)

@@ -16,7 +16,7 @@ from backstay.errors import Misuse
 
 from ..forks import renew_in_child
 from ..policy import AsyncCall, Call, Layer, Target
-from .deadline import DUE
+from .deadline import DUE, leave
 from .errors import CallTimedOut, DeadlineExceeded
 from .line import Line, Pace
 from .settings import TimeoutSettings
@@ -112,7 +112,7 @@ class Timeout(Layer):
                     result = call(*args, **kwargs)
                 else:
                     result = run.call(partial(call, *args, **kwargs), timeout=due - now)
-            except CallTimedOut:
+            except (CallTimedOut, DeadlineExceeded):
                 ended = clock()
                 if ended >= due:  # else it was a nearer timeout's, further in
                     calls.late.n += 1
@@ -156,8 +156,7 @@ class Timeout(Layer):
             try:
                 result = await call(*args, **kwargs)
             except BaseException as error:
-                if error.__class__ is not GeneratorExit:  # a coroutine that is collected ends in a foreign context
-                    reset_due(token)
+                leave(DUE, token)
                 if waiting.pop(key, None) is not None:
                     in_time.n += 1
                     raise
