@@ -22,7 +22,7 @@ if not borrowed then
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
-local ends, tokens, used = {}, {}, 0
+local ends, tokens, used, mended = {}, {}, 0, false
 local stored = redis.call('GET', KEYS[1])
 if stored then
   if not string.match(stored, '^[%d: ]+$') then
@@ -39,6 +39,7 @@ if stored then
     for i = 1, #ends do -- this clock was set back: keep the ages, as if no time had passed since the last call
       ends[i] = ends[i] - ahead
     end
+    mended = true
   end
 end
 
@@ -75,7 +76,7 @@ else
 end
 
 local reset = ends[#ends] + period - now
-if status == 1 then
+if status == 1 or mended then -- or it would be mended anew at each call, and never grow older
   local parts = {}
   for i = first, #ends do
     parts[#parts + 1] = string.format('%.0f:%.0f', ends[i], tokens[i])
