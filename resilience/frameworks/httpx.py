@@ -32,7 +32,7 @@ from httpx import (  # noqa: E402  # after the sentence that says how to install
     Response,
 )
 
-__all__ = ["AsyncTransport", "Transport"]
+__all__ = ["AsyncTransport", "FailedAnswer", "Transport"]
 
 
 class Transport(BaseTransport):

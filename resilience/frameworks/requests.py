@@ -28,7 +28,7 @@ require("requests", "http")
 from requests import PreparedRequest, Response  # noqa: E402  # after the sentence that says how to install it
 from requests.adapters import HTTPAdapter  # noqa: E402
 
-__all__ = ["Adapter"]
+__all__ = ["Adapter", "FailedAnswer"]
 
 
 class _Requests:

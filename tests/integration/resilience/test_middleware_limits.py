@@ -11,8 +11,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from flask import Flask
 
-from backstay.resilience import disconnect
+from backstay.resilience import AsyncRateLimiter, RateLimiter, disconnect
 from backstay.resilience.frameworks import fastapi, flask
+from backstay.resilience.rate_limiting.http_middleware import AsgiRateLimitFields, WsgiRateLimitFields
 from backstay.resilience.rate_limiting.policy import RateLimit
 from backstay.testing import measured
 
@@ -73,3 +74,35 @@ def test_RL12_a_limit_of_the_whole_application_by_client(framework: str, store: 
     assert refused["content-type"] == "application/problem+json"
     assert counts.count("rate_limiter.requests", policy_name=name, result="limited") == 1
     assert counts.count("rate_limiter.requests", policy_name=name) == 4
+
+
+@pytest.mark.parametrize("framework", ["fastapi", "flask"])
+def test_RL12_fields_outside_the_limit_tell_of_allowed_and_refused_requests(framework: str) -> None:
+    name = f"middleware.fields.{framework}"
+    answers: list[tuple[int, str, str]] = []
+    if framework == "fastapi":
+        limiter = AsyncRateLimiter.connect("memory://", rate="2/minute", name=name, announce=True)
+        app = FastAPI()
+        app.get("/")(lambda: "all")
+        fastapi.install(app, policies=RateLimit(name, limiter=limiter))
+        app.add_middleware(AsgiRateLimitFields)
+        with TestClient(app) as client:
+            for _ in range(3):
+                found = client.get("/")
+                answers.append((found.status_code, found.headers["RateLimit-Policy"], found.headers["RateLimit"]))
+    else:
+        blocking = RateLimiter.connect("memory://", rate="2/minute", name=name, announce=True)
+        site = Flask(name)
+        site.get("/")(lambda: "all")
+        flask.install(site, policies=RateLimit(name, limiter=blocking))
+        outer: Any = WsgiRateLimitFields(site.wsgi_app)
+        site.wsgi_app = outer  # type: ignore[method-assign]  # Flask's documented place for middleware
+        for _ in range(3):
+            with site.test_client().get("/") as seen:
+                answers.append((seen.status_code, seen.headers["RateLimit-Policy"], seen.headers["RateLimit"]))
+    policy = f'"{name}";q=2;w=60'
+    assert answers == [
+        (200, policy, f'"{name}";r=1;t=30'),
+        (200, policy, f'"{name}";r=0;t=60'),
+        (429, policy, f'"{name}";r=0;t=30'),
+    ]

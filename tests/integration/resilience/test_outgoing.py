@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ import requests
 
 from backstay.errors import BreakerOpen, BulkheadFull, Misuse, RateLimited
 from backstay.resilience.circuit_breaker import CircuitBreaker
-from backstay.resilience.frameworks.httpx import AsyncTransport, Transport
+from backstay.resilience.fallback import Fallback
+from backstay.resilience.frameworks.httpx import AsyncTransport, FailedAnswer, Transport
 from backstay.resilience.frameworks.requests import Adapter
 from backstay.resilience.pipeline import Pipeline
 from backstay.resilience.rate_limiting.policy import RateLimit
@@ -308,3 +310,50 @@ def test_a_transport_of_the_other_colour_is_refused() -> None:
     wrong = httpx.HTTPTransport()
     with pytest.raises(Misuse, match="asyncio"):
         AsyncTransport(pipeline=some, transport=wrong)
+
+
+@pytest.mark.parametrize("client", ["httpx", "httpx.async", "requests"])
+def test_RT1_the_answer_of_an_attempt_is_closed_before_the_next_begins(client: str, site: Site) -> None:
+    """With one connection in the pool, an answer left open would hold it, and the next attempt could not be sent."""
+    site.answers.extend([Answer(503, chunks=(b"a", b"b")), Answer(503)])
+    pipeline = Pipeline("outgoing.closed", Again(3))
+    if client == "requests":
+        session = requests.Session()
+        session.mount("http://", Adapter(pipeline=pipeline, pool_maxsize=1, pool_connections=1, pool_block=True))
+        assert session.get(site.url, timeout=2).status_code == 200
+        session.close()
+        return
+    limits = httpx.Limits(max_connections=1)
+    if client == "httpx":
+        with httpx.Client(
+            transport=Transport(pipeline=pipeline, transport=httpx.HTTPTransport(limits=limits)), timeout=1
+        ) as blocking:
+            assert blocking.get(site.url).status_code == 200
+        return
+
+    async def main() -> int:
+        inner = httpx.AsyncHTTPTransport(limits=limits)
+        async with httpx.AsyncClient(transport=AsyncTransport(pipeline=pipeline, transport=inner), timeout=1) as client:
+            return (await client.get(site.url)).status_code
+
+    assert asyncio.run(main()) == 200
+
+
+def test_CO3_a_fallback_answers_with_a_response_of_the_client_or_is_misused(site: Site) -> None:
+    def spare(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(203, text=f"spare for {request.url.path}")
+
+    full = Recorder(permits=0)
+    served = Pipeline("outgoing.served", Fallback("outgoing.served", answer=spare), full)
+    with measured() as counts, httpx.Client(transport=Transport(pipeline=served)) as client:
+        answer = client.get(f"{site.url}/x")
+        assert (answer.status_code, answer.text) == (203, "spare for /x")
+    assert counts.count("operation.duration", resource="outgoing.served", outcome="degraded") == 1
+    site.answers.append(Answer(503))
+    covered = Pipeline("outgoing.covered", Fallback("outgoing.covered", answer=spare, on=FailedAnswer))
+    with httpx.Client(transport=Transport(pipeline=covered)) as client:
+        assert client.get(f"{site.url}/y").text == "spare for /y"
+    wrong = Pipeline("outgoing.wrong", Fallback("outgoing.wrong", answer="spare"), full)
+    with httpx.Client(transport=Transport(pipeline=wrong)) as client, pytest.raises(Misuse, match=r"httpx\.Response"):
+        client.get(site.url)
+    assert [seen.path for seen in site.seen] == ["/y"]

@@ -59,6 +59,23 @@ def declared() -> dict[str, Metric]:
     return found
 
 
+def policy_types() -> set[str]:
+    """Return every value that the source gives the attribute `policy.type`."""
+    found: set[str] = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            pairs: list[tuple[object, ast.expr]] = []
+            if isinstance(node, ast.keyword):
+                pairs = [(node.arg, node.value)]
+            elif isinstance(node, ast.Dict):
+                keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+                pairs = list(zip(keys, node.values, strict=True))
+            for key, value in pairs:
+                if key == "policy_type" and isinstance(value, ast.Constant):
+                    found.add(str(value.value))
+    return found
+
+
 def _calls(tree: ast.Module) -> Iterator[tuple[str, str, str, set[str]]]:
     expansions = _expansions(tree)
     for node in ast.walk(tree):

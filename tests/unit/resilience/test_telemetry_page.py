@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # it has no types of its own
 
-from unit.resilience.metrics_in_source import Metric, declared
+from unit.resilience.metrics_in_source import Metric, declared, policy_types
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "telemetry.md"
@@ -68,19 +68,34 @@ def test_OT5_the_names_that_were_agreed_on_are_there() -> None:
     assert found == PROPOSED
 
 
+def test_the_types_of_policies_are_the_closed_list() -> None:
+    closed = {
+        "rate_limiter", "circuit_breaker", "bulkhead", "timeout", "retry", "fallback", "cache", "load_balancer",
+        "degrade",
+    }  # fmt: skip
+    found = policy_types()
+    assert {"rate_limiter", "circuit_breaker", "bulkhead", "timeout", "retry", "fallback"} <= found <= closed
+    text = PAGE.read_text(encoding="utf-8")
+    assert all(f"`{kind}`" in text for kind in closed)
+
+
 def test_OT6_units_are_seconds_ratios_or_things_in_the_singular() -> None:
     for metric in METRICS.values():
         assert re.fullmatch(r"s|1|\{[a-z_]+[^s]\}", metric.unit), metric
         assert metric.name.endswith((".duration", ".time", ".age", ".delay", ".skew")) == (metric.unit == "s"), metric
 
 
-@pytest.mark.parametrize("family", ["operation", "rate_limiter", "circuit_breaker", "bulkhead"])
+@pytest.mark.parametrize(
+    "family", ["operation", "rate_limiter", "circuit_breaker", "bulkhead", "concurrency_limit", "system_guard"]
+)
 def test_golden_signals_exist_by_construction(family: str) -> None:
-    """A breaker holds nothing and makes nobody wait: its latency and saturation are those of what it goes round."""
+    """What makes nobody wait has no latency of its own, and a breaker holds nothing: `operation` has theirs."""
     signals = set[str]().union(
         *(signal for name, (*_, signal) in rows().items() if name.startswith(f"backstay.{family}."))
     )
-    expected = {"traffic", "errors"} if family == "circuit_breaker" else {"latency", "traffic", "errors", "saturation"}
+    expected = {"latency", "traffic", "errors", "saturation"}
+    if family in ("circuit_breaker", "concurrency_limit", "system_guard"):
+        expected -= {"latency"} | ({"saturation"} if family == "circuit_breaker" else set())
     assert expected <= signals
 
 
