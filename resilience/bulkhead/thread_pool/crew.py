@@ -62,6 +62,7 @@ class Crew:
         self.settings = settings
         self.permits.resize(settings.max + settings.queue)
         self._hire()
+        self._wake_all()  # idle ones may be too many now
 
     def submit(self, job: Job) -> None:
         """Queue the job and see that somebody takes it.
@@ -81,6 +82,8 @@ class Crew:
             self._idle.pop().release()
         except IndexError:
             self._hire(job)
+        if self._has_closed() and self.withdraw(job):  # since we looked: the workers may have gone
+            raise Misuse(f"thread pool {self.name!r} is closed")
 
     def withdraw(self, job: Job) -> bool:
         """Take the job out of the queue again; False if a worker has it."""
@@ -144,15 +147,21 @@ class Crew:
         """Take no more work, and wait so many seconds for the workers; True if all have ended."""
         self._closed = True
         deadline = self._clock() + timeout
-        while self._idle:
-            try:
-                self._idle.pop().release()
-            except IndexError:
-                break
+        self._wake_all()
         for thread in tuple(self._threads):
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - self._clock()))
         return not any(thread.is_alive() for thread in tuple(self._threads))
+
+    def _has_closed(self) -> bool:
+        return self._closed
+
+    def _wake_all(self) -> None:
+        while self._idle:
+            try:
+                self._idle.pop().release()
+            except IndexError:  # another thread was faster
+                return
 
     def _take(self) -> bool:
         try:
@@ -176,7 +185,7 @@ class Crew:
     def _hire(self, job: Job | None = None) -> None:
         """Start a worker if there are fewer than there should be."""
         while True:
-            if self._workers >= self.settings.workers(self.permits.in_use, len(self.abandoned)) or self._closed:
+            if self._workers >= self.settings.workers(self.permits.in_use, len(self.abandoned)):
                 return
             with self._hiring:
                 if self._workers >= self.settings.workers(self.permits.in_use, len(self.abandoned)):

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from backstay.errors import Misuse
+
 from .crew import Crew
 from .job import Job
 
@@ -20,12 +22,13 @@ class Pending(Generic[T]):
     One that is dropped without a look at it runs all the same.
     """
 
-    __slots__ = ("_bell", "_crew", "_job")
+    __slots__ = ("_bell", "_crew", "_job", "_taken")
 
     def __init__(self, crew: Crew, function: Callable[[], T], owner: object, timeout: float | None) -> None:
         self._bell = threading.Lock()
         self._bell.acquire()
         self._crew = crew
+        self._taken = False
         self._job: Job = crew.job(function, self._bell.release, owner, timeout)
         crew.submit(self._job)
 
@@ -40,7 +43,11 @@ class Pending(Generic[T]):
         Raises:
             DeadlineExceeded: the time was up before the function was begun; nothing was called.
             CallTimedOut: the time was up while it ran; it runs on, abandoned.
+            Misuse: it was called before.
         """
+        if self._taken:
+            raise Misuse("the result of a pending call can be taken once; keep what result() returned")
+        self._taken = True
         job, due = self._job, self._job.not_after
         try:
             if due is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -348,6 +350,41 @@ def test_how_full_it_is_can_be_seen() -> None:
         assert seen.value("bulkhead.queue.usage", resource="seen") == 0
         assert seen.value("bulkhead.queue.limit", resource="seen") == 5
         assert repr(bulkhead) == "Bulkhead('seen', 1 of 3 permits in use)"
+
+
+def test_IN2_a_forked_child_has_all_permits_and_what_its_parent_holds_is_not_given_to_it() -> None:
+    bulkhead = Bulkhead("forked", max_concurrent=2, max_wait=LONG)
+    with bulkhead.admission():
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                answer = [str(bulkhead.in_use)]
+                with bulkhead.admission(), bulkhead.admission():
+                    answer.append(str(bulkhead.in_use))
+                    answer.append(str(bulkhead._permits.try_take()))
+                os.write(writing, " ".join(answer).encode())
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as answer_of_child:
+            assert answer_of_child.read() == b"0 2 False"
+        os.waitpid(child, 0)
+        assert bulkhead.in_use == 1
+
+
+def test_IN2_a_call_that_was_running_at_the_fork_gives_back_to_where_it_took_from() -> None:
+    bulkhead = Bulkhead("episode", max_concurrent=1)
+
+    @bulkhead
+    def work() -> None:
+        bulkhead.renew()  # what the hook calls in a child
+        with bulkhead.admission():
+            pass
+
+    work()
+    assert bulkhead.in_use == 0
+    with bulkhead.admission(), pytest.raises(BulkheadFull):
+        bulkhead.admission().__enter__()
 
 
 @pytest.mark.parametrize(

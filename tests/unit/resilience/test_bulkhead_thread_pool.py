@@ -292,6 +292,14 @@ def test_BH4_an_awaiting_caller_is_freed_on_time() -> None:
         asyncio.run(main())
 
 
+def test_a_result_is_taken_once() -> None:
+    with opened("once", core=1, max=1, queue=0) as (pool, _):
+        pending = pool.submit(lambda: 7)
+        assert pending.result() == 7
+        with pytest.raises(Misuse, match="can be taken once"):
+            pending.result()
+
+
 def test_a_submitted_call_can_be_given_up() -> None:
     with opened("given-up", core=1, max=1, queue=1) as (pool, work):
         running = pool.submit(work)
@@ -330,6 +338,16 @@ def test_workers_above_core_leave_when_idle_and_come_back() -> None:
             work.wait_begun()
             until(lambda: len(pool._crew._threads) == 1)
             work.gate.clear()
+
+
+def test_idle_workers_leave_when_fewer_are_to_be_kept() -> None:
+    with opened("fewer", core=3, max=3, queue=0) as (pool, work):
+        pending = [pool.submit(work) for _ in range(3)]
+        work.gate.set()
+        assert [each.result() for each in pending] == ["done"] * 3
+        pool.reconfigure(ThreadPoolSettings(core=1, max=3, queue=0, keep_alive=0.001))
+        until(lambda: len(pool._crew._threads) == 1)
+        assert pool.call(lambda: 1) == 1
 
 
 def test_numbers_change_while_calls_run() -> None:
@@ -403,6 +421,49 @@ def test_IN2_a_forked_child_has_workers_of_its_own() -> None:
             assert answer.read() == b"ok"
         os.waitpid(child, 0)
         assert pool.running == 1
+
+
+def test_BH4_a_call_that_ends_at_the_last_moment_gives_its_result() -> None:
+    """The time is up while the result is on its way: whoever sees the other settles it, and nothing is abandoned."""
+    with opened("close-run", core=1, max=1, queue=0) as (pool, work):
+        crew, pending = pool._crew, pool.submit(work)
+        work.wait_begun()
+        work.gate.set()
+        until(lambda: pending.done)
+        crew.give_up(pending._job)
+        assert pending.result() == "done"
+        assert pool.abandoned == 0
+
+
+def test_many_threads_and_short_timeouts_leave_nothing_behind() -> None:
+    with opened("stress", core=2, max=4, queue=4) as (pool, _), measured() as seen:
+        counts, lock = {"done": 0, "refused": 0, "late": 0, "unknown": 0}, threading.Lock()
+        pause = threading.Event()
+
+        def loop(number: int) -> None:
+            for turn in range(60):
+                try:
+                    pool.call(partial(pause.wait, 0.0005), timeout=0.0002 * ((number + turn) % 7 + 1))
+                    outcome = "done"
+                except BulkheadFull:
+                    outcome = "refused"
+                except DeadlineExceeded:
+                    outcome = "late"
+                except CallTimedOut:
+                    outcome = "unknown"
+                with lock:
+                    counts[outcome] += 1
+
+        threads = [threading.Thread(target=loop, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sum(counts.values()) == 16 * 60
+        until(lambda: pool._crew.permits.in_use == 0)
+        assert (pool.running, pool.queued, pool.abandoned) == (0, 0, 0)
+        assert seen.count("bulkhead.wait.duration", resource="stress", kind="thread_pool") == 16 * 60
+        assert seen.count("bulkhead.wait.duration", resource="stress", result="rejected") == counts["refused"]
 
 
 @pytest.mark.parametrize(
