@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from backstay.errors import Misuse, Rejected, Unavailable
 
@@ -13,23 +13,32 @@ from ..rate_limiting.failure import FailureMode
 from ..rate_limiting.limiter import AsyncRateLimiter, RateLimiter
 from ..rate_limiting.policy import RateLimit
 from ..rate_limiting.rate import Rate
+from ..rate_limiting.settings import RateLimitSettings
 from ..switches.policy import SwitchPolicy
 from ..switches.switches import Switches
 from .pipeline import Pipeline
-from .vocabulary import WORDS, limited
+from .vocabulary import WORDS
 
 __all__ = ["protect"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Limit: TypeAlias = str | Rate | RateLimiter | AsyncRateLimiter | RateLimit | RateLimitSettings | Mapping[str, Any]
 _NONE: Final[Any] = object()  # None is a fallback value like any other
 
 
 def protect(
     name: str,
     *,
-    limit: str | Rate | RateLimiter | AsyncRateLimiter | Policy | None = None,
+    limit: str
+    | Rate
+    | RateLimiter
+    | AsyncRateLimiter
+    | RateLimit
+    | Mapping[str, Any]
+    | RateLimitSettings
+    | None = None,
     key: str | Callable[..., str] | None = None,
     cost: int = 1,
     store: object = "memory://",
@@ -69,7 +78,8 @@ def protect(
 
     Args:
         name: the resource's name in telemetry, and the limiter's in its store.
-        limit: a rate, such as `"100/second;burst=200"`, or a limiter of the function's colour.
+        limit: a rate, such as `"100/second;burst=200"`; a limiter of the function's colour; or a table of
+            `RateLimitSettings`, in which the six after it then stand.
         key: whose bucket a call charges: a template of the function's parameters, or a function of the call's
             arguments. One bucket for all where it is left out.
         cost: tokens a call.
@@ -87,7 +97,7 @@ def protect(
         timeout: seconds for the whole call, retries included; a plain function needs `thread_pool` for it.
         deadline: seconds that what is called can read as `remaining()`; stops nothing by itself.
         retry: attempts in all, or settings.
-        hedge: seconds after which an idempotent read is asked a second time, or settings.
+        hedge: `{"after": 0.05, "idempotent": True}`: a read that takes longer is asked a second time.
         breaker: True, or settings.
         attempt_timeout: seconds for each attempt.
         concurrency: an adaptive limit of calls at once: True, or settings.
@@ -111,13 +121,17 @@ def protect(
         policies.append(SwitchPolicy(switches, switch))
     if fallback is not _NONE:
         policies.append(_fallback(name, fallback, fallback_on))
-    if isinstance(limit, RateLimiter | AsyncRateLimiter):
-        policies.append(RateLimit(name, limiter=limit, key=key, cost=cost))
-    elif isinstance(limit, RateLimit):
+    if isinstance(limit, RateLimit):
         policies.append(limit)
+    elif isinstance(limit, RateLimiter | AsyncRateLimiter):
+        policies.append(RateLimit(name, limiter=limit, key=key, cost=cost))
+    elif isinstance(limit, RateLimitSettings | Mapping):
+        if key is not None or cost != 1 or store != "memory://":
+            raise Misuse(f"{name!r}: with limit= as settings, key, cost and store stand in the table as well")
+        policies.append(RateLimit(name, settings=RateLimitSettings.of(limit)))
     elif limit is not None:
         policies.append(
-            limited(
+            RateLimit(
                 name,
                 rate=limit,
                 key=key,

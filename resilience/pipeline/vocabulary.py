@@ -13,10 +13,9 @@ from typing import Any, TypeAlias, cast
 from backstay.errors import Misuse
 
 from ..policy import Policy
-from ..rate_limiting.policy import RateLimit
 from ..switches.switches import Switches
 
-__all__ = ["WORDS", "Word", "limited", "word_of"]
+__all__ = ["WORDS", "Word", "word_of"]
 
 Make: TypeAlias = "Callable[[Word, str, Any, Switches | None], Policy]"
 
@@ -94,11 +93,6 @@ def _switch(word: Word, name: str, value: Any, switches: Switches | None) -> Pol
         raise Misuse(f"switch {value!r} needs switches=, the Switches that it is in")
     policy: Policy = word.load(word.policy)(switches, value)
     return policy
-
-
-def limited(name: str, **options: Any) -> RateLimit:
-    """Return the policy of a limit whose buckets are where `RateLimiter.connect` finds them."""
-    return RateLimit(name, **options)
 
 
 _TABLE = (
