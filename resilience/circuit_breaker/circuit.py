@@ -163,6 +163,10 @@ class Circuit:
             else:
                 self.calls.neutral.n += 1
 
+    def usual_path(self) -> int:
+        """Return the path of a closed breaker under the settings that hold now."""
+        return window_of(self.settings, State.CLOSED, self.clock()).path
+
     def returned(self, ticket: Ticket, result: Any, is_failure: Callable[[Any], bool]) -> None:
         """Note what a call returned."""
         now = self.clock()

@@ -1,7 +1,8 @@
-"""The way of a call through a breaker, in both colours: a look, the call, and one addition.
+"""The way of a call through a breaker, for functions: a look, the call, and one addition.
 
-Blocking and asyncio wrappers are a pair of closures over one `Circuit` (design 2.10). Which lines serve a call is
-said by the `path` of the episode; all that is rare is a method of the circuit. No lock is taken on success.
+One short wrapper a path of the episode; each looks whether the path is its own, and else hands the call to the one
+whose it is: after a transition, or after other settings. All that is rare is a method of the circuit. No lock is
+taken on success. `guard_async.py` is the same in the other colour (design 2.10).
 """
 
 from __future__ import annotations
@@ -9,146 +10,132 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..policy import AsyncCall, Call
+from ..policy import Call
 from .circuit import Circuit
-from .windows import BY_CALLS, BY_TIME, BY_TIME_MEASURED, IN_A_ROW, REFUSING
+from .errors import CircuitOpen
+from .windows import BY_CALLS, BY_TIME, BY_TIME_MEASURED, IN_A_ROW, REFUSING, UNHURRIED
 
-__all__ = ["guard", "guard_async", "guard_results", "guard_results_async"]
+__all__ = ["guard", "guard_results"]
 
 
 def guard(circuit: Circuit, call: Call) -> Call:
     """Return `call` behind the breaker."""
-    clock, raised, end = circuit.clock, circuit.raised, circuit.end
-    success, refused = circuit.calls.success, circuit.calls.not_permitted
+    ways: dict[int, Call] = {}
+    ways[UNHURRIED] = _unhurried(circuit, call)
+    ways[IN_A_ROW] = _in_a_row(circuit, call, ways)
+    ways[BY_TIME] = _by_time(circuit, call, ways)
+    ways[BY_TIME_MEASURED] = _by_time_measured(circuit, call, ways)
+    ways[BY_CALLS] = _by_calls(circuit, call, ways)
+    ways[REFUSING] = _refusing(circuit, ways)
+    return ways[circuit.usual_path()]
+
+
+def _in_a_row(circuit: Circuit, call: Call, ways: dict[int, Call]) -> Call:
+    success = circuit.calls.success
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         episode: Any = circuit.episode  # read once: the result goes into the episode in which the call began
-        path = episode.path
-        if path == IN_A_ROW:
-            try:
-                result = call(*args, **kwargs)
-            except BaseException as error:
-                raised(episode, error)
-                raise
-            success.n += 1
-            if episode.streak:
-                episode.streak.clear()
-            return result
-        if path == BY_TIME:
-            try:
-                result = call(*args, **kwargs)
-            except BaseException as error:
-                raised(episode, error)
-                raise
-            bucket = episode.bucket
-            if (now := clock()) < bucket.end:
-                bucket.ok += 1
-                success.n += 1
-            else:
-                end(episode, False, now, 0.0)
-            return result
-        if path == BY_TIME_MEASURED:
-            began = clock()
-            try:
-                result = call(*args, **kwargs)
-            except BaseException as error:
-                raised(episode, error, began)
-                raise
-            bucket = episode.bucket
-            if (now := clock()) < bucket.end and now - began < episode.slow_from:
-                bucket.ok += 1
-                success.n += 1
-            else:
-                end(episode, False, now, now - began)
-            return result
-        if path == BY_CALLS:
-            try:
-                result = call(*args, **kwargs)
-            except BaseException as error:
-                raised(episode, error)
-                raise
-            success.n += 1
-            episode.append(0)
-            if episode.watch:
-                circuit.look(episode, clock())
-            return result
-        if path == REFUSING and (now := clock()) < episode.until:
-            refused.n += 1
-            raise circuit.refusal(episode, now)
-        ticket = circuit.admit()
+        if episode.path != IN_A_ROW:
+            return ways[episode.path](*args, **kwargs)
         try:
             result = call(*args, **kwargs)
         except BaseException as error:
-            circuit.settle(ticket, error)
+            circuit.raised(episode, error)
             raise
-        circuit.settle(ticket, None)
+        success.n += 1
+        if episode.streak:
+            episode.streak.clear()
         return result
 
     return guarded
 
 
-def guard_async(circuit: Circuit, call: AsyncCall) -> AsyncCall:
-    """Return the coroutine function `call` behind the breaker."""
-    clock, raised, end = circuit.clock, circuit.raised, circuit.end
-    success, refused = circuit.calls.success, circuit.calls.not_permitted
+def _by_time(circuit: Circuit, call: Call, ways: dict[int, Call]) -> Call:
+    clock, success = circuit.clock, circuit.calls.success
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
-        episode: Any = circuit.episode  # read once: the result goes into the episode in which the call began
-        path = episode.path
-        if path == IN_A_ROW:
-            try:
-                result = await call(*args, **kwargs)
-            except BaseException as error:
-                raised(episode, error)
-                raise
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        episode: Any = circuit.episode
+        if episode.path != BY_TIME:
+            return ways[episode.path](*args, **kwargs)
+        try:
+            result = call(*args, **kwargs)
+        except BaseException as error:
+            circuit.raised(episode, error)
+            raise
+        bucket = episode.bucket
+        if (now := clock()) < bucket.end:
+            bucket.ok += 1
             success.n += 1
-            if episode.streak:
-                episode.streak.clear()
-            return result
-        if path == BY_TIME:
-            try:
-                result = await call(*args, **kwargs)
-            except BaseException as error:
-                raised(episode, error)
-                raise
-            bucket = episode.bucket
-            if (now := clock()) < bucket.end:
-                bucket.ok += 1
-                success.n += 1
-            else:
-                end(episode, False, now, 0.0)
-            return result
-        if path == BY_TIME_MEASURED:
-            began = clock()
-            try:
-                result = await call(*args, **kwargs)
-            except BaseException as error:
-                raised(episode, error, began)
-                raise
-            bucket = episode.bucket
-            if (now := clock()) < bucket.end and now - began < episode.slow_from:
-                bucket.ok += 1
-                success.n += 1
-            else:
-                end(episode, False, now, now - began)
-            return result
-        if path == BY_CALLS:
-            try:
-                result = await call(*args, **kwargs)
-            except BaseException as error:
-                raised(episode, error)
-                raise
+        else:
+            circuit.end(episode, False, now, 0.0)
+        return result
+
+    return guarded
+
+
+def _by_time_measured(circuit: Circuit, call: Call, ways: dict[int, Call]) -> Call:
+    clock, success = circuit.clock, circuit.calls.success
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        episode: Any = circuit.episode
+        if episode.path != BY_TIME_MEASURED:
+            return ways[episode.path](*args, **kwargs)
+        began = clock()
+        try:
+            result = call(*args, **kwargs)
+        except BaseException as error:
+            circuit.raised(episode, error, began)
+            raise
+        bucket = episode.bucket
+        if (now := clock()) < bucket.end and now - began < episode.slow_from:
+            bucket.ok += 1
             success.n += 1
-            episode.append(0)
-            if episode.watch:
-                circuit.look(episode, clock())
-            return result
-        if path == REFUSING and (now := clock()) < episode.until:
+        else:
+            circuit.end(episode, False, now, now - began)
+        return result
+
+    return guarded
+
+
+def _by_calls(circuit: Circuit, call: Call, ways: dict[int, Call]) -> Call:
+    clock, success = circuit.clock, circuit.calls.success
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        episode: Any = circuit.episode
+        if episode.path != BY_CALLS:
+            return ways[episode.path](*args, **kwargs)
+        try:
+            result = call(*args, **kwargs)
+        except BaseException as error:
+            circuit.raised(episode, error)
+            raise
+        success.n += 1
+        episode.append(0)
+        if episode.watch:
+            circuit.look(episode, clock())
+        return result
+
+    return guarded
+
+
+def _refusing(circuit: Circuit, ways: dict[int, Call]) -> Call:
+    clock, refused, name = circuit.clock, circuit.calls.not_permitted, circuit.name
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        episode: Any = circuit.episode
+        if episode.path == REFUSING and (wait := episode.until - clock()) > 0:
             refused.n += 1
-            raise circuit.refusal(episode, now)
+            raise CircuitOpen(name, episode.label, None if episode.endless else wait)
+        return ways[UNHURRIED](*args, **kwargs)
+
+    return guarded
+
+
+def _unhurried(circuit: Circuit, call: Call) -> Call:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         ticket = circuit.admit()
         try:
-            result = await call(*args, **kwargs)
+            result = call(*args, **kwargs)
         except BaseException as error:
             circuit.settle(ticket, error)
             raise
@@ -159,28 +146,12 @@ def guard_async(circuit: Circuit, call: AsyncCall) -> AsyncCall:
 
 
 def guard_results(circuit: Circuit, call: Call, is_failure: Callable[[Any], bool]) -> Call:
-    """Return `call` behind the breaker, its results judged as well: one more call on the way of a success."""
+    """Return `call` behind the breaker, its results judged as well: one more call each."""
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         ticket = circuit.admit()
         try:
             result = call(*args, **kwargs)
-        except BaseException as error:
-            circuit.settle(ticket, error)
-            raise
-        circuit.returned(ticket, result, is_failure)
-        return result
-
-    return guarded
-
-
-def guard_results_async(circuit: Circuit, call: AsyncCall, is_failure: Callable[[Any], bool]) -> AsyncCall:
-    """Return the coroutine function `call` behind the breaker, its results judged as well."""
-
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
-        ticket = circuit.admit()
-        try:
-            result = await call(*args, **kwargs)
         except BaseException as error:
             circuit.settle(ticket, error)
             raise

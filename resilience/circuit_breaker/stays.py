@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .settings import BreakerSettings
 from .states import Cause, State
 from .windows import REFUSING, UNHURRIED, Episode, Totals
@@ -34,12 +36,14 @@ class Aside:
 class Refusing(Aside):
     """Open until a moment, or forced open for ever. Late results of earlier episodes do not come here."""
 
-    __slots__ = ("until",)
+    __slots__ = ("endless", "label", "until")
 
     def __init__(self, state: State, until: float) -> None:
         self.state = state
+        self.label: str = state.value  # an enum's `value` costs more than raising the refusal
         self.path = REFUSING
         self.until = until
+        self.endless = until == math.inf
 
 
 class Probing:

@@ -3,7 +3,7 @@
 Each window is an *episode*: one stay of the breaker in one state. A call writes its result into the episode in
 which it began; a transition puts another episode in its place, so that a late result lands in a dead one (CB-6).
 
-A success takes no lock. It is written by the wrappers in `guard.py` by `+=` of a constant, `list.clear` and
+A success takes no lock. It is written by the wrappers (`guard.py`) by `+=` of a constant, `list.clear` and
 `deque.append`, which lose nothing between threads while there is a GIL; where there is none, `path` sends all
 calls through `record`. `record` is called under the breaker's lock.
 

@@ -9,12 +9,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import CodeType
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from backstay.resilience.circuit_breaker import CircuitBreaker, CircuitOpen, State, Transition, guard as guards, windows
+from backstay.resilience.circuit_breaker import (
+    CircuitBreaker,
+    CircuitOpen,
+    State,
+    Transition,
+    guard,
+    guard_async,
+    windows,
+)
 from backstay.resilience.circuit_breaker.states import TABLE
 from backstay.testing import measured
 from backstay.testing.bytecode import code_of, racy_updates
@@ -157,15 +165,26 @@ def test_reconfiguring_beside_calls_loses_nothing(hasty: None) -> None:
 
 
 def test_no_quick_line_is_preempted_between_its_load_and_its_store() -> None:
-    for module in (guards, windows):
+    for module in (guard, guard_async, windows):
         code = compile(inspect.getsource(module), module.__name__, "exec")
         for attribute in ("n", "ok", "bad", "slow"):
             assert racy_updates(code, attribute) == []
 
 
-def test_CB8_the_way_of_a_success_enters_no_lock() -> None:
-    """Neither wrapper holds a `with`, and nothing that takes the lock is called but on a named rare way."""
-    for make in (guards.guard, guards.guard_async):
-        (inner,) = [part for part in code_of(make.__code__) if part.co_name == "guarded"]
-        assert isinstance(inner, CodeType)
-        assert not [step for step in dis.get_instructions(inner) if step.opname == "BEFORE_WITH"]
+@pytest.mark.parametrize("module", [guard, guard_async])
+def test_CB8_the_way_of_a_success_enters_no_lock(module: ModuleType) -> None:
+    code = compile(inspect.getsource(module), module.__name__, "exec")
+    wrappers = [part for part in code_of(code) if part.co_name == "guarded"]
+    assert len(wrappers) == 7
+    for wrapper in wrappers:
+        assert not [step for step in dis.get_instructions(wrapper) if step.opname.startswith("BEFORE_WITH")]
+
+
+def test_both_colours_of_the_wrappers_are_one_text() -> None:
+    def lines(module: ModuleType) -> list[str]:
+        text = inspect.getsource(module).partition("__all__")[2]
+        for there, here in (("guard_async", "guard"), ("AsyncCall", "Call"), ("async def", "def"), ("await ", "")):
+            text = text.replace(there, here)
+        return text.replace("the coroutine function `call`", "`call`").splitlines()
+
+    assert lines(guard) == lines(guard_async)
