@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from flask import Flask
 
-from backstay.resilience import AsyncRateLimiter, RateLimiter, disconnect
+from backstay.resilience import AsyncRateLimiter, RateLimiter, Switches, disconnect
 from backstay.resilience.frameworks import fastapi, flask
 from backstay.resilience.rate_limiting.http_middleware import AsgiRateLimitFields, WsgiRateLimitFields
 from backstay.resilience.rate_limiting.policy import RateLimit
+from backstay.resilience.switches.policy import SwitchPolicy
 from backstay.testing import measured
 
 Get = Callable[[str, str], tuple[int, dict[str, str]]]
@@ -106,3 +109,53 @@ def test_RL12_fields_outside_the_limit_tell_of_allowed_and_refused_requests(fram
         (200, policy, f'"{name}";r=0;t=60'),
         (429, policy, f'"{name}";r=0;t=30'),
     ]
+
+
+@pytest.mark.parametrize("colour", ["def", "async def"])
+@pytest.mark.parametrize("framework", ["fastapi", "flask"])
+def test_CO4_one_limit_round_the_application_and_round_a_view_charges_a_request_once(
+    framework: str, colour: str
+) -> None:
+    name = f"middleware.twice.{framework}.{colour.split(maxsplit=1)[0]}"
+    limit = RateLimit(name, rate="2/day")
+
+    @limit
+    def index() -> str:
+        return "once"
+
+    @limit
+    async def index_async() -> str:
+        return "once"
+
+    statuses: list[int] = []
+    if framework == "fastapi":
+        app = FastAPI()
+        app.get("/")(index if colour == "def" else index_async)
+        fastapi.install(app, policies=limit)
+        with TestClient(app) as client:
+            statuses = [client.get("/").status_code for _ in range(3)]
+    else:
+        site = Flask(name)
+        site.get("/")(index if colour == "def" else lambda: asyncio.run(index_async()))
+        flask.install(site, policies=limit)
+        for _ in range(3):
+            with site.test_client().get("/") as answer:
+                statuses.append(answer.status_code)
+    assert statuses == [200, 200, 429]
+
+
+def test_a_switch_round_the_application_answers_503_while_it_is_off(tmp_path: Path) -> None:
+    file = tmp_path / "switches.toml"
+    file.write_text("[switches]\nshop = true\n")
+    switches = Switches.connect(file, interval=None)
+    site = Flask("middleware.switch")
+    site.get("/")(lambda: "open")
+    flask.install(site, policies=SwitchPolicy(switches, "shop"))
+    statuses: list[int] = []
+    for text in ("true", "{enabled = false, reason = 'stock taking'}", "true"):
+        file.write_text(f"[switches]\nshop = {text}\n")
+        switches.refresh()
+        with site.test_client().get("/") as answer:
+            statuses.append(answer.status_code)
+            assert ("stock taking" in answer.get_data(as_text=True)) == (answer.status_code == 503)
+    assert statuses == [200, 503, 200]
