@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from ..policy import Policy
+from ..rate_limiting.rate import Rate
 
 __all__ = ["describe", "settings_text"]
 
@@ -31,5 +32,13 @@ def settings_text(settings: Any) -> str:
         value: object = getattr(settings, field.name)
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if field.repr and value != default:
-            shown.append(f"{field.name}={value!r:.60}")
+            shown.append(f"{field.name}={_text(value):.60}")
     return ", ".join(shown)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, type | Rate):
+        return value.__name__ if isinstance(value, type) else str(value)
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_text, cast("list[Any]", value))) + ")"
+    return repr(value)
