@@ -1,4 +1,4 @@
-"""Where instances meet: Redis, asked by one background thread over one connection, never by a call."""
+"""Where instances meet: Redis, asked by one background thread over a connection a server, never by a call."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ class Store:
         self.renew()
 
     def renew(self) -> None:
-        """Leave the parent's connection to the parent, in a forked child."""
+        """Leave the parent's connections to the parent, in a forked child."""
         self._lock = threading.Lock()
-        self._place: Place | None = None
-        self._connection: Any = None
+        self._connections: dict[Place | None, Any] = {}  # by server; None is the only one
         self._route: Route | None = None
         if self.target.shape is not Shape.SINGLE:
             kind = SentinelRoute if self.target.shape is Shape.SENTINEL else ClusterRoute
@@ -93,9 +92,10 @@ class Store:
             self._read(self._ask(name, ("SET", key, override, "PX", max(1, round(seconds * 1000)))))
 
     def close(self) -> None:
-        """Close the connection; the store may be used again."""
+        """Close the connections; the store may be used again."""
         with self._lock:
-            self._drop()
+            for place in tuple(self._connections):
+                self._drop(place)
 
     def _key(self, name: str, part: str) -> str:
         return f"backstay:{self._namespace}:breaker:{{{name}}}:1:{part}"
@@ -105,7 +105,8 @@ class Store:
         from redis import exceptions
 
         with self._lock:
-            connection = self._connected(name)
+            place = None if self._route is None else drive(self._route.place(self._key(name, "members"), self.budget))
+            connection = self._connected(place)
             sent = False
             try:
                 connection.send_command(*command, check_health=False)
@@ -114,24 +115,23 @@ class Store:
             except exceptions.ResponseError as error:
                 failure = refused(self.target.label, error, "a breaker's exchange")
                 if isinstance(failure, Redirected | Unavailable):
-                    self._forget()
+                    self._doubt(place)
                     raise failure from error
                 return error
             except (exceptions.RedisError, OSError) as error:
-                self._forget()
+                self._doubt(place)
                 failing = unanswered if sent else not_reached
                 raise failing(self.target.label, error) from error
             except BaseException:  # an answer may still be on its way over this connection
-                self._drop()
+                self._drop(place)
                 raise
 
-    def _connected(self, name: str) -> Any:
+    def _connected(self, place: Place | None) -> Any:
         from redis import exceptions
 
-        place = None if self._route is None else drive(self._route.place(self._key(name, "members"), self.budget))
-        if self._connection is not None and place == self._place:
-            return self._connection
-        self._drop()
+        known = self._connections.get(place)
+        if known is not None:
+            return known
         settings = self.target.settings if place is None else self.target.settings.at(*place)
         connection = settings.blocking(self.budget)
         try:
@@ -139,20 +139,19 @@ class Store:
         except (exceptions.AuthenticationError, exceptions.ResponseError) as error:
             raise refused(self.target.label, error, "the connection") from error
         except (exceptions.RedisError, OSError) as error:
-            self._place = place
-            self._forget()
+            self._doubt(place)
             raise not_reached(self.target.label, error) from error
-        self._connection, self._place = connection, place
+        self._connections[place] = connection
         return connection
 
-    def _forget(self) -> None:
+    def _doubt(self, place: Place | None) -> None:
         """Ask where the server is before the next exchange."""
-        if self._route is not None and self._place is not None:
-            self._route.doubt(self._place)
-        self._drop()
+        if self._route is not None and place is not None:
+            self._route.doubt(place)
+        self._drop(place)
 
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
+    def _drop(self, place: Place | None) -> None:
+        connection = self._connections.pop(place, None)
         if connection is not None:
             connection.disconnect()
 
