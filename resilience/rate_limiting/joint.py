@@ -117,8 +117,7 @@ class JointRateLimiter(Jointly):
         def step(deadline: float) -> Any:
             return take_all_remotely(first.ask, asked, 0.0, deadline)
 
-        taken: list[Taken] = first.run(step)[1]
-        return taken
+        return self.noted(steps, *first.run(step))
 
 
 class AsyncJointRateLimiter(Jointly):
@@ -182,5 +181,4 @@ class AsyncJointRateLimiter(Jointly):
         def step(deadline: float) -> Any:
             return take_all_remotely(first.ask, asked, 0.0, deadline)
 
-        taken: list[Taken] = (await first.run(step))[1]
-        return taken
+        return self.noted(steps, *await first.run(step))

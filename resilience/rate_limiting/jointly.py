@@ -128,6 +128,13 @@ class Jointly:
         if rule not in self.buckets:
             raise Misuse(f"rules {self.name!r}: unknown rule {rule!r}; known: {', '.join(self.buckets)}")
 
+    def noted(self, steps: Sequence[Step], allowed: bool, taken: list[Taken]) -> list[Taken]:
+        """Note how empty buckets on a server are that were charged."""
+        if allowed:
+            for (rule, _, _), each in zip(steps, taken, strict=True):
+                self.buckets[rule].noted(each)
+        return taken
+
     def told(self, steps: Sequence[Step], taken: Sequence[Taken], result: Result = "acquired") -> JointDecision:
         """Count a call and return the decision that the buckets' answers come to."""
         allowed = all(each.balance > 0 for each in taken)

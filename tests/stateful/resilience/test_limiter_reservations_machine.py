@@ -70,7 +70,7 @@ class Reservations(RuleBasedStateMachine):
         if allowed:
             self.promised.append((key, cost, self.now + wait, dues[0], dues[1]))
 
-    @precondition(lambda self: getattr(self, "promised", []))
+    @precondition(lambda self: bool(getattr(self, "promised", [])))
     @rule(data=st.data(), client=st.integers(0, 1))
     def cancel(self, data: st.DataObject, client: int) -> None:
         key, cost, due, in_memory, remote = self.promised.pop(data.draw(st.integers(0, len(self.promised) - 1)))

@@ -87,6 +87,12 @@ class _Shared:
             return balance
         return Told.of(balance, terms.rate, terms.scale)
 
+    def noted(self, taken: Taken) -> Taken:
+        """Note how empty a bucket is that was charged."""
+        if taken.balance > 0:
+            self.last = taken.balance, taken.scale.window
+        return taken
+
     def ended(self, deadline: float) -> None:
         """Note a call that was answered."""
         store = self.store
@@ -145,8 +151,7 @@ class RedisBuckets(_Shared):
         """Take tokens that are there within `ahead` seconds (see `backend.Reserving`)."""
         terms = self.terms
         answer = self.run(lambda deadline: take_all(self.ask, [(terms, key, cost)], ahead, deadline))
-        taken: Taken = answer[1][0]
-        return taken
+        return self.noted(answer[1][0])
 
     def give(self, key: str, cost: int, until: int) -> bool:
         """Give tokens back (see `backend.Reserving`)."""
@@ -191,8 +196,7 @@ class AsyncRedisBuckets(_Shared):
         """Take tokens, as `RedisBuckets.take` does."""
         terms = self.terms
         answer = await self.run(lambda deadline: take_all(self.ask, [(terms, key, cost)], ahead, deadline))
-        taken: Taken = answer[1][0]
-        return taken
+        return self.noted(answer[1][0])
 
     async def give(self, key: str, cost: int, until: int) -> bool:
         """Give tokens back, as `RedisBuckets.give` does."""
