@@ -126,7 +126,7 @@ class CircuitBreaker(Judgement):
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             state = self._state
-            if memory is None or self._listeners or memory._state != STATE_CLOSED or state.name != STATE_CLOSED:
+            if memory is None or self._listeners or not memory._state == state._name == STATE_CLOSED:
                 return self.call(function, *args, **kwargs)
             try:
                 result = function(*args, **kwargs)
@@ -135,9 +135,10 @@ class CircuitBreaker(Judgement):
                 if seen is error:
                     raise
                 raise seen from error
-            if result.__class__ is GeneratorType:
+            kind = result.__class__
+            if kind is GeneratorType:
                 return self._generated(result, Ticket(state))
-            if result.__class__ is CoroutineType:
+            if kind is CoroutineType:
                 return self._awaited(lambda: result, Ticket(state))
             success.n += 1
             if memory._fail_counter:
@@ -151,7 +152,7 @@ class CircuitBreaker(Judgement):
 
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             state = self._state
-            if memory is None or self._listeners or memory._state != STATE_CLOSED or state.name != STATE_CLOSED:
+            if memory is None or self._listeners or not memory._state == state._name == STATE_CLOSED:
                 return await self.acall(function, *args, **kwargs)
             try:
                 result = await function(*args, **kwargs)
