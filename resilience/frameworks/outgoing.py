@@ -24,7 +24,7 @@ from .attempts import Held, Sometimes
 
 __all__ = ["IDEMPOTENT", "OTHER_HOSTS", "Exchange", "Outgoing", "Wire", "check_failures"]
 
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+IDEMPOTENT: Final = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """The methods that may be repeated unless it is said otherwise (RFC 9110, 9.2.2)."""
 
 OTHER_HOSTS: Final = "_other"
