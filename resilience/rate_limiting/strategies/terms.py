@@ -60,4 +60,4 @@ def stats(distance: int, scale: Scale) -> WindowStats:
     """
     level = scale.window - distance
     wait = (scale.token - level % scale.token) / scale.second if distance > 0 else 0.0
-    return WindowStats(math.ceil(time.time() + wait), level // scale.token)
+    return WindowStats(math.ceil(time.time_ns() / 1_000_000_000 + wait), level // scale.token)

@@ -136,14 +136,14 @@ def test_RL12_the_reset_is_the_next_token_rounded_up_to_whole_seconds(
     clock_and_limiter: tuple[Clock, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, limiter = clock_and_limiter
-    monkeypatch.setattr("time.time", lambda: 1000.25)
+    monkeypatch.setattr("time.time_ns", lambda: 1_000_250_000_000)
     item = limits.parse("5/2 second")  # a token each 0.4 s
     assert tuple(limiter.get_window_stats(item, "k")) == (1001, 5)
     assert [limiter.hit(item, "k") for _ in range(6)] == [True] * 5 + [False]
     stats = limiter.get_window_stats(item, "k")
     assert tuple(stats) == (1001, 0)
     assert type(stats.reset_time) is int
-    monkeypatch.setattr("time.time", lambda: 1000.75)
+    monkeypatch.setattr("time.time_ns", lambda: 1_000_750_000_000)
     assert limiter.get_window_stats(item, "k").reset_time == 1002  # 1001.15, never 1001: a retry then would be refused
     clock.now += SECOND * 4 // 10
     assert limiter.hit(item, "k")
