@@ -8,7 +8,7 @@ An answer whose status counts as a failure is one to breakers and retries, and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from types import TracebackType
 from typing import Any
 
@@ -66,7 +66,7 @@ class Transport(BaseTransport):
         transport: BaseTransport | None = None,
         most_hosts: int = 200,
         failures: Container[int] = SERVER_ERRORS,
-        methods: Container[str] = IDEMPOTENT,
+        methods: Collection[str] = IDEMPOTENT,
         send_deadline: bool = True,
     ) -> None:
         inner: Any = HTTPTransport() if transport is None else transport
@@ -149,7 +149,7 @@ class AsyncTransport(AsyncBaseTransport):
         transport: AsyncBaseTransport | None = None,
         most_hosts: int = 200,
         failures: Container[int] = SERVER_ERRORS,
-        methods: Container[str] = IDEMPOTENT,
+        methods: Collection[str] = IDEMPOTENT,
         send_deadline: bool = True,
     ) -> None:
         inner: Any = AsyncHTTPTransport() if transport is None else transport

@@ -9,7 +9,7 @@ answer that it is. Answers of attempts that were repeated are closed before the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -79,7 +79,7 @@ class Outgoing:
         *,
         most_hosts: int,
         failures: Container[int],
-        methods: Container[str],
+        methods: Collection[str],
         wire: Wire,
         attempt: Callable[[Any], Any],
         is_async: bool,
@@ -89,7 +89,7 @@ class Outgoing:
         if most_hosts < 1:
             raise Misuse(f"most_hosts must be at least 1, got {most_hosts}")
         self._failures = failures
-        self._methods = methods
+        self._methods = _check_methods(methods)
         self._wire = wire
         self._attempt = attempt
         self._colour = Colour.COROUTINE if is_async else Colour.FUNCTION
@@ -182,6 +182,18 @@ class _Route:
 
     def _compile(self, policies: tuple[Policy, ...]) -> tuple[tuple[Policy, ...], Callable[[Any], Any]]:
         return policies, Slot(self._target, [self._fitted(policy) for policy in policies]).call
+
+
+def _check_methods(methods: Collection[str]) -> frozenset[str]:
+    """Return `methods` in capitals.
+
+    Raises:
+        Misuse: it is one text; "PUT" would mean the letters P, U and T.
+    """
+    given: Any = methods
+    if isinstance(given, str) or not all(isinstance(each, str) for each in given):
+        raise Misuse(f"methods must be a set of names, such as {{'GET', 'PUT'}}, got {given!r}")
+    return frozenset(each.upper() for each in methods)
 
 
 def check_failures(failures: Container[int]) -> Container[int]:

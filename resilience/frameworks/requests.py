@@ -9,7 +9,7 @@ An answer whose status counts as a failure is one to breakers and retries, and s
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -66,7 +66,7 @@ class Adapter(HTTPAdapter):
         per_host: Callable[[str], Pipeline] | None = None,
         most_hosts: int = 200,
         failures: Container[int] = SERVER_ERRORS,
-        methods: Container[str] = IDEMPOTENT,
+        methods: Collection[str] = IDEMPOTENT,
         send_deadline: bool = True,
         **options: Any,
     ) -> None:

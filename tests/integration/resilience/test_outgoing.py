@@ -92,7 +92,7 @@ def test_RT1_an_idempotency_key_or_a_named_method_makes_a_post_repeatable(
     site.answers.append(Answer(503))
     assert connect(Again(3)).send("POST", site.url, content=b"1", headers={"Idempotency-Key": "7"})[0] == 200
     site.answers.append(Answer(503))
-    assert connect(Again(3), methods={"POST"}).send("POST", site.url, content=b"2")[0] == 200
+    assert connect(Again(3), methods={"post"}).send("POST", site.url, content=b"2")[0] == 200
     assert [seen.body for seen in site.seen] == [b"1", b"1", b"2", b"2"]
 
 
@@ -298,6 +298,8 @@ def test_mistakes_are_found_when_the_client_is_made(make: Any) -> None:
         make(per_host=lambda host: some, most_hosts=0)
     with pytest.raises(Misuse, match="failures"):
         make(pipeline=some, failures=500)
+    with pytest.raises(Misuse, match="methods"):
+        make(pipeline=some, methods="PUT")
     with pytest.raises(Misuse, match="hedge"):
         make(pipeline=Pipeline("outgoing.hedge", Hedging(2)))
 
