@@ -24,7 +24,7 @@ class TokenBucketRateLimiter(RateLimiter):
     Guarantees: over any stretch of time at most amount + rate x time is admitted, and a caller that keeps asking
     gets that much (RL-1, RL-2); on Redis over all processes, on the server's clock, one key a bucket that lives
     until the bucket is full (RL-4, RL-5). Not guaranteed: that several items are charged all or none; packages on
-    top of `limits` charge one after the other (P5). `Limits` of Backstay does that in one step.
+    top of `limits` charge one after the other (P5). `JointRateLimiter` does that in one step.
 
     Args:
         storage: `MemoryStorage` or one of Redis or Valkey: single, Cluster or Sentinel.
