@@ -86,7 +86,7 @@ class Following(LuaRedis):
         super().__init__()
 
     @property
-    def now_us(self) -> int:  # type: ignore[override]  # not set but read
+    def now_us(self) -> int:
         return 1_800_000_000_000_000 + round(self._loop.time() * 1_000_000)
 
     @now_us.setter
@@ -107,7 +107,7 @@ def blocking(kept: str, rate: str, clock: ManualClock) -> RateLimiter:
             server.now_us = start + clock.now_ns() // 1000
             return execute(command)
 
-        server.execute = timed  # the server's clock is the test's
+        server.execute = timed  # type: ignore[method-assign]  # the server's clock is the test's
     return RateLimiter(buckets, name=f"waiting-{kept}", runtime=Alone(clock))
 
 
