@@ -12,12 +12,15 @@ from typing import Any
 
 from backstay.errors import BulkheadFull
 from backstay.resilience.bulkhead import Bulkhead, ThreadPool
+from backstay.resilience.concurrency_limit import ConcurrencyLimit
+from backstay.resilience.system_guard import SystemGuard
 
 from .harness import Case
 
 
 def cases() -> Iterator[Case]:
     yield from _semaphore()
+    yield from _adaptive()
     yield from _thread_pool()
 
 
@@ -89,6 +92,18 @@ def _semaphore() -> Iterator[Case]:
         name="bulkhead, refusal beside raise and catch", floor=_refused(_passing(_raising)), ours=_refused(full(_work)),
         clock="cpu",
     )  # fmt: skip
+
+
+def _adaptive() -> Iterator[Case]:
+    floor, floor_async = _passing(_work), _passing_async(_work_async)
+    yield Case(name="concurrency limit, sync", floor=floor, ours=ConcurrencyLimit("bench")(_work), clock="cpu")
+    yield Case(
+        name="concurrency limit, async", floor=floor_async, ours=ConcurrencyLimit("bench")(_work_async), clock="cpu"
+    )
+    yield Case(name="system guard, sync", floor=floor, ours=SystemGuard("bench", max_cpu=1.0)(_work), clock="cpu")
+    yield Case(
+        name="system guard, async", floor=floor_async, ours=SystemGuard("bench", max_cpu=1.0)(_work_async), clock="cpu"
+    )
 
 
 def _thread_pool() -> Iterator[Case]:

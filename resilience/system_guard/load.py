@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from dataclasses import dataclass
 
@@ -50,10 +51,11 @@ class Capacity:
         seconds: how many are remembered.
     """
 
-    __slots__ = ("_began", "_done", "_seconds", "_shortest", "value")
+    __slots__ = ("_began", "_done", "_rolling", "_seconds", "_shortest", "value")
 
     def __init__(self, now: float, seconds: int = 10) -> None:
         self._seconds: deque[_Second] = deque(maxlen=seconds)
+        self._rolling = threading.Lock()
         self._began = now
         self._done = 0
         self._shortest = math.inf
@@ -61,13 +63,22 @@ class Capacity:
         """Calls at once, at least 1."""
 
     def ended(self, now: float, took: float) -> None:
-        """Take note of a call that ended well. The caller serialises."""
-        span = now - self._began
-        if span >= 1.0:
-            if self._done:
-                self._seconds.append(_Second(done=math.ceil(self._done / span), shortest=self._shortest))
-                most = max(second.done for second in self._seconds)
-                self.value = max(1, math.ceil(most * min(second.shortest for second in self._seconds)))
-            self._began, self._done, self._shortest = now, 0, math.inf
+        """Take note of a call that ended well. Takes no lock; between threads a shortest call may be missed."""
+        if now - self._began >= 1.0 and self._rolling.acquire(blocking=False):
+            try:
+                self._roll(now)
+            finally:
+                self._rolling.release()
         self._done += 1
-        self._shortest = min(self._shortest, took)
+        if took < self._shortest:
+            self._shortest = took
+
+    def _roll(self, now: float) -> None:
+        span = now - self._began
+        if span < 1.0:  # another thread was faster
+            return
+        if self._done:
+            self._seconds.append(_Second(done=math.ceil(self._done / span), shortest=self._shortest))
+            most = max(second.done for second in self._seconds)
+            self.value = max(1, math.ceil(most * min(second.shortest for second in self._seconds)))
+        self._began, self._done, self._shortest = now, 0, math.inf

@@ -173,15 +173,15 @@ class Room:
     __slots__ = ("_lock", "capacity", "in_flight")
 
     def __init__(self, now: float) -> None:
-        # Reentrant: the collection of an abandoned stream may leave while its thread is in here.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # never held over a call: no other thread, and no collection, gets in between
         self.in_flight = 0
         self.capacity = Capacity(now)
 
     def enter(self, pressed: bool) -> bool:
         """Count a call in; under pressure only if fewer than the capacity are in flight."""
+        room = self.capacity.value
         with self._lock:
-            if pressed and self.in_flight >= self.capacity.value:
+            if pressed and self.in_flight >= room:
                 return False
             self.in_flight += 1
             return True
@@ -195,4 +195,4 @@ class Room:
         """Count a call out that ended well."""
         with self._lock:
             self.in_flight -= 1
-            self.capacity.ended(now, now - began)
+        self.capacity.ended(now, now - began)

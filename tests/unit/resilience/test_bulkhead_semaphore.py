@@ -187,18 +187,16 @@ def test_BH1_waiters_are_served_first_come_first_served_whatever_their_colour() 
 
 
 def test_BH1_nobody_overtakes_those_in_line() -> None:
-    bulkhead = Bulkhead("overtake", max_concurrent=1, max_wait=LONG)
-    permits = bulkhead._permits
+    bulkhead, served = Bulkhead("overtake", max_concurrent=1, max_wait=LONG), list[str]()
     with bulkhead.admission():
-        waiting = threading.Thread(target=bulkhead(nothing))
+        waiting = threading.Thread(target=bulkhead(partial(served.append, "waiting")))
         waiting.start()
         until(lambda: bulkhead.waiting == 1)
-        permits.put(None)  # given back, but not yet handed on: the moment in which a newcomer could overtake
-        taken = permits.try_take()
+        bulkhead._permits.put(None)  # given back, but not yet handed on: the moment in which a newcomer could overtake
+        bulkhead(partial(served.append, "newcomer"))()
         waiting.join(10)
-        assert not taken
-        assert not waiting.is_alive()
-        permits.take()
+        assert served == ["waiting", "newcomer"]
+        bulkhead._permits.take()
     assert bulkhead.in_use == 0
 
 

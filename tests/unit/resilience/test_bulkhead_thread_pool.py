@@ -18,7 +18,7 @@ import pytest
 
 from backstay.errors import BulkheadFull, Misuse
 from backstay.resilience.bulkhead import Pending, ThreadPool, ThreadPoolSettings, cancelled
-from backstay.resilience.timeout import CallTimedOut, DeadlineExceeded, deadline, remaining
+from backstay.resilience.timeout import CallTimedOut, DeadlineExceeded, Timeout, deadline, remaining
 from backstay.testing import ManualClock, measured
 
 
@@ -402,6 +402,10 @@ def test_arguments_and_results_are_not_kept_alive_by_an_idle_worker() -> None:
             assert pool.call(partial(id, given)) == id(given)
             del given
             until(lambda: seen() is None)
+            made = pool.call(Big)
+            seen = weakref.ref(made)
+            del made
+            until(lambda: seen() is None)
         finally:
             gc.enable()
 
@@ -421,6 +425,15 @@ def test_IN2_a_forked_child_has_workers_of_its_own() -> None:
             assert answer.read() == b"ok"
         os.waitpid(child, 0)
         assert pool.running == 1
+
+
+def test_BH4_a_timeout_of_a_plain_function_is_kept_by_the_pool() -> None:
+    with opened("timed", core=1, max=1, queue=1) as (pool, work), measured() as seen:
+        timed = Timeout("timed", 0.02, pool=pool)(work)
+        with pytest.raises(CallTimedOut):
+            timed()
+        assert pool.abandoned == 1
+        assert seen.count("timeout.calls", resource="timed", timed_out=True) == 1
 
 
 def test_BH4_a_call_that_ends_at_the_last_moment_gives_its_result() -> None:

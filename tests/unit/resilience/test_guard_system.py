@@ -134,6 +134,16 @@ def test_capacity_of_a_steady_stream() -> None:
     assert capacity.value == 10
 
 
+def test_capacity_takes_the_best_of_each_second() -> None:
+    capacity = Capacity(0.0)
+    for turn in range(1, 101):
+        capacity.ended(turn / 100, 0.1)
+    for turn in range(1, 11):
+        capacity.ended(1 + turn / 10, 0.5)
+    capacity.ended(3.5, 0.5)
+    assert capacity.value == 10
+
+
 def test_capacity_forgets_what_is_ten_seconds_old() -> None:
     capacity = Capacity(0.0)
     for turn in range(1, 401):
