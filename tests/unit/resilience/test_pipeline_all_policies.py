@@ -373,3 +373,17 @@ def test_protect_shares_policy_objects_among_functions() -> None:
     assert [tabled(1), tabled(2)] == [1, 2]
     with pytest.raises(Rejected):
         tabled(a=1)
+
+
+def test_OT9_a_breaker_that_opens_in_a_pipeline_is_a_log_event(caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> None:
+        raise ConnectionError
+
+    protected = protect("event", breaker={"consecutive": 2})(fails)
+    with caplog.at_level("WARNING", "backstay.resilience"):
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                protected()
+    names = [getattr(record, "event_name", None) for record in caplog.records]
+    assert names == ["backstay.circuit_breaker.state_changed"]
+    assert "'event': closed -> open" in caplog.text
