@@ -1,4 +1,4 @@
-"""Any history of calls, reservations, cancellations, refunds and changes of the rate: memory, script and fractions agree.
+"""Any history of calls, reservations, cancellations, refunds and changes of the rate: three makes decide alike.
 
 RL-1 with everything of RL-10 and RL-11 in between. On Redis a bucket changes at its next call, so each bucket is
 touched at the moment of a change; that is the difference between the two that is documented.
