@@ -64,7 +64,7 @@ class CircuitBreaker(Judgement):
             self.succeeded(ticket)
             return result
         self._calls.success.n += 1
-        if memory is not None and memory.counter:
+        if memory is not None and memory.counter and self._state is state:
             memory.reset_counter()
         return result
 
@@ -125,7 +125,7 @@ class CircuitBreaker(Judgement):
         memory, success = self._memory, self._calls.success
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            state = self._state
+            state: Any = self._state
             if memory is None or self._listeners or not memory._state == state._name == STATE_CLOSED:
                 return self.call(function, *args, **kwargs)
             try:
@@ -141,7 +141,7 @@ class CircuitBreaker(Judgement):
             if kind is CoroutineType:
                 return self._awaited(lambda: result, Ticket(state))
             success.n += 1
-            if memory._fail_counter:
+            if memory._fail_counter and self._state is state:  # else it began before a transition
                 memory.reset_counter()
             return result
 
@@ -151,7 +151,7 @@ class CircuitBreaker(Judgement):
         memory, success = self._memory, self._calls.success
 
         async def guarded(*args: Any, **kwargs: Any) -> Any:
-            state = self._state
+            state: Any = self._state
             if memory is None or self._listeners or not memory._state == state._name == STATE_CLOSED:
                 return await self.acall(function, *args, **kwargs)
             try:
@@ -162,7 +162,7 @@ class CircuitBreaker(Judgement):
                     raise
                 raise seen from error
             success.n += 1
-            if memory._fail_counter:
+            if memory._fail_counter and self._state is state:  # else it began before a transition
                 memory.reset_counter()
             return result
 

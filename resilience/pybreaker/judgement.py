@@ -148,7 +148,7 @@ class Judgement(pybreaker.CircuitBreaker):
 
     def _note_success(self, ticket: Ticket) -> None:
         if ticket.state.name == STATE_CLOSED and not self._listeners:
-            if self._memory is None or self._memory.counter:
+            if self._state is ticket.state and (self._memory is None or self._memory.counter):
                 self._state_storage.reset_counter()
             return
         with self._lock:

@@ -298,11 +298,26 @@ def test_CB6_results_of_calls_that_began_before_a_transition_count_nowhere(clock
     trial = breaker.calling()
     trial.__enter__()
     early_good.__exit__(None, None, None)
-    assert (breaker.current_state, breaker.success_counter) == (STATE_HALF_OPEN, 0)
+    assert (breaker.current_state, breaker.fail_counter, breaker.success_counter) == (STATE_HALF_OPEN, 1, 0)
     assert not early_bad.__exit__(Failed, Failed(), None)
-    assert breaker.current_state == STATE_HALF_OPEN
+    assert (breaker.current_state, breaker.fail_counter) == (STATE_HALF_OPEN, 1)
     trial.__exit__(None, None, None)
     assert breaker.current_state == STATE_CLOSED
+
+
+@pytest.mark.parametrize("listeners", [[], [CircuitBreakerListener()]])
+def test_CB6_a_good_call_of_before_makes_no_failures_of_now_forgotten(listeners: Any, clock: ManualClock) -> None:
+    breaker = CircuitBreaker(fail_max=3, reset_timeout=1, listeners=listeners, clock=clock)
+
+    def opened_meanwhile() -> None:
+        breaker.open(), breaker.close()
+        with contextlib.suppress(Failed):
+            go(breaker, "call", Failed())
+
+    breaker(opened_meanwhile)()
+    assert breaker.fail_counter == 1
+    breaker.call(opened_meanwhile)
+    assert breaker.fail_counter == 1
 
 
 def test_CB8_no_lock_is_held_over_a_call() -> None:
