@@ -7,7 +7,6 @@ import math
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import pybreaker
@@ -191,16 +190,16 @@ class Judgement(pybreaker.CircuitBreaker):
     def _remaining(self) -> float:
         """Return the seconds until a trial call.
 
-        What this process has opened is timed by its own clock. Only what another one has opened is timed by the wall
-        clock: that is all that pybreaker's storages keep.
+        Counted by this process's own clock: from the opening, or, if another one has opened it, from when this one
+        first saw that. The stamps of pybreaker's storages are of wall clocks that may disagree; here they only tell
+        one opening from another.
         """
         opened_at, opened = self._state_storage.opened_at, self._opened
         if opened_at is None:
             return 0.0
-        if opened is not None and opened[0] == opened_at:
-            return opened[1] + self._reset_timeout - self._clock()
-        since = opened_at if opened_at.tzinfo is not None else opened_at.replace(tzinfo=UTC)
-        return self._reset_timeout - (datetime.now(UTC) - since).total_seconds()
+        if opened is None or opened[0] != opened_at:
+            self._opened = opened = (opened_at, self._clock())
+        return opened[1] + self._reset_timeout - self._clock()
 
     def _refusal(self, text: str, retry_after: float | None, *, count: bool = True) -> CircuitBreakerError:
         if count:
