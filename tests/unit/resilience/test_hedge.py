@@ -23,7 +23,7 @@ from backstay.resilience.hedge.budget import Budget
 from backstay.resilience.hedge.latency import Latencies
 from backstay.resilience.hedge.race import Ended, race
 from backstay.testing import ManualClock, measured
-from unit.resilience.virtual_loop import run_virtually
+from unit.resilience.virtual_loop import pause, run_virtually
 
 TENANT = contextvars.ContextVar("tenant", default="nobody")
 Script = list[tuple[float, Any]]
@@ -91,7 +91,7 @@ def by_tasks(script: Script, rules: HedgeSettings, tokens: int) -> Played:
         async def attempt() -> Any:
             lasts, result = next(steps)
             played.started.append(round(loop.time() - began, 9))
-            await asyncio.sleep(lasts)
+            await pause(lasts)
             if isinstance(result, BaseException):
                 raise result
             return result
@@ -190,7 +190,7 @@ def test_AS3_a_cancellation_cancels_every_attempt() -> None:
 
     async def attempt() -> None:
         try:
-            await asyncio.sleep(100)
+            await pause(100)
         except asyncio.CancelledError:
             ended.append("cancelled")
             raise
@@ -234,9 +234,9 @@ def test_the_loser_is_cancelled_and_not_waited_for() -> None:
     async def attempt() -> str:
         log.append("start")
         try:
-            await asyncio.sleep(10 if log == ["start"] else 1)
+            await pause(10 if log == ["start"] else 1)
         except asyncio.CancelledError:
-            await asyncio.sleep(50)  # a slow good-bye
+            await pause(50)  # a slow good-bye
             log.append("gone")
             raise
         return "second"
@@ -248,7 +248,7 @@ def test_the_loser_is_cancelled_and_not_waited_for() -> None:
         assert loop.time() - began == 3
         await asyncio.sleep(0)
         with measured() as seen:
-            await asyncio.sleep(60)
+            await pause(60)
         assert seen.count("hedge.abandoned", policy_name="loser") == -1  # it was counted until it had gone
 
     run_virtually(main())
@@ -260,7 +260,7 @@ def test_an_error_of_the_loser_is_no_complaint_of_the_loop() -> None:
 
     async def attempt() -> str:
         try:
-            await asyncio.sleep(10 if not seen.append(1) and len(seen) == 1 else 1)
+            await pause(10 if not seen.append(1) and len(seen) == 1 else 1)
         except asyncio.CancelledError:
             raise LookupError("on its way out") from None
         return "second"
@@ -270,7 +270,7 @@ def test_an_error_of_the_loser_is_no_complaint_of_the_loop() -> None:
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
         assert await Hedge("loser-error", after=2, idempotent=True)(attempt)() == "second"
-        await asyncio.sleep(1)
+        await pause(1)
 
     run_virtually(main())
     assert complaints == []
@@ -282,7 +282,7 @@ def test_BH3_each_attempt_has_a_copy_of_the_callers_context() -> None:
     async def attempt() -> str:
         seen.append(TENANT.get())
         TENANT.set(f"attempt {len(seen)}")
-        await asyncio.sleep(9)
+        await pause(9)
         return TENANT.get()
 
     async def main() -> None:
@@ -299,7 +299,7 @@ def test_AS4_a_coroutine_that_is_thrown_away_leaves_no_attempt() -> None:
 
     async def attempt() -> None:
         try:
-            await asyncio.sleep(100)
+            await pause(100)
         finally:
             cancelled.append(1)
 
@@ -333,7 +333,7 @@ def test_RT2_added_attempts_never_exceed_the_share_and_the_floor(
 
 def test_RT2_a_total_slowness_adds_the_share_and_no_more() -> None:
     async def slow() -> None:
-        await asyncio.sleep(10)
+        await pause(10)
 
     async def main() -> None:
         hedged = Hedge("budget", after=1, budget=0.1, floor=5, idempotent=True)(slow)
@@ -380,7 +380,7 @@ def test_without_a_delay_only_failures_start_another() -> None:
 
     async def attempt() -> str:
         lasts, answer = script.pop(0)
-        await asyncio.sleep(lasts)
+        await pause(lasts)
         return str(answer)
 
     assert run_virtually(Hedge("waiting", percentile=0.9, idempotent=True)(attempt)()) == "a"
@@ -392,7 +392,7 @@ def test_live_change_holds_from_the_next_call_on() -> None:
 
     async def slow() -> None:
         calls.append(1)
-        await asyncio.sleep(10)
+        await pause(10)
 
     async def main() -> None:
         hedge = Hedge("live", after=1, idempotent=True)

@@ -7,7 +7,7 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["VirtualLoop", "run_virtually"]
+__all__ = ["VirtualLoop", "pause", "run_virtually"]
 
 T = TypeVar("T")
 
@@ -39,3 +39,15 @@ def run_virtually(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a loop of its own, in no time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work)
+
+
+async def pause(seconds: float) -> None:
+    """Let virtual time go by; on any other loop it is refused, since tests of pure code never sleep."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    over = loop.create_future()
+    timer = loop.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+    try:
+        await over
+    finally:
+        timer.cancel()
