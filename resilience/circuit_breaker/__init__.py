@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .circuit import Snapshot
 from .errors import CircuitOpen
 from .events import Listener, Transition
 from .policy import CircuitBreaker
 from .settings import BreakerOptions, BreakerSettings
+from .snapshot import Snapshot
 from .states import Cause, State
 
 __all__ = [

@@ -11,7 +11,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from backstay.clock import Clock
@@ -22,12 +21,13 @@ from .events import Listener, Post, Transition
 from .outcomes import Judge, Outcome
 from .retry_after import retry_after_of
 from .settings import BreakerSettings
+from .snapshot import Snapshot
 from .states import TABLE, Cause, State
 from .stays import Aside, Probing, Refusing
 from .telemetry import Calls, count_transition
-from .windows import Episode, Totals, window_of
+from .windows import Calls as LastCalls, Episode, Totals, window_of
 
-__all__ = ["Circuit", "Snapshot", "Ticket"]
+__all__ = ["Circuit", "Ticket"]
 
 logger = logging.getLogger("backstay.resilience")
 
@@ -41,41 +41,6 @@ class Ticket:
         self.episode = episode
         self.permit = permit
         self.began = began
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A breaker at one moment.
-
-    Attributes:
-        state: what it does with calls.
-        calls: those in the window, or the finished ones of the current round of probes.
-        failures: those of them that failed.
-        slow: those of them that were slow.
-        openings: how often in a row it has opened.
-        retry_after: seconds until the first probe, where it is open.
-        probes_in_flight: permits that are out.
-        settings: those that hold now.
-    """
-
-    state: State
-    calls: int
-    failures: int
-    slow: int
-    openings: int
-    retry_after: float | None
-    probes_in_flight: int
-    settings: BreakerSettings
-
-    @property
-    def failure_rate(self) -> float:
-        """The share of failures, 0 without calls."""
-        return self.failures / self.calls if self.calls else 0.0
-
-    @property
-    def slow_rate(self) -> float:
-        """The share of slow calls, 0 without calls."""
-        return self.slow / self.calls if self.calls else 0.0
 
 
 class Circuit:
@@ -208,9 +173,8 @@ class Circuit:
 
     def look(self, episode: Episode, now: float) -> None:
         """Judge a window of calls that a success was added to while the calls were too few."""
-        look: Any = getattr(episode, "look", None)
         with self._lock:
-            if self.episode is episode and look is not None and (cause := look(now)) is not None:
+            if self.episode is episode and isinstance(episode, LastCalls) and (cause := episode.look(now)) is not None:
                 self._move(cause, now)
         self.post.deliver()
 

@@ -13,12 +13,13 @@ from backstay.clock import Clock, monotonic
 from backstay.errors import Misuse
 
 from ..policy import Admission, Admit, AdmitAsync, AsyncCall, Call, Layer, Settle, Target
-from .circuit import Circuit, Snapshot, Ticket
+from .circuit import Circuit, Ticket
 from .events import Listener
 from .guard import guard, guard_results
 from .guard_async import guard_async, guard_async_results
 from .outcomes import Which, judge_of
 from .settings import BreakerOptions, BreakerSettings
+from .snapshot import Snapshot
 from .states import Cause, State
 from .telemetry import export_states
 

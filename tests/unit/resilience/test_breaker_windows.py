@@ -68,7 +68,7 @@ def test_CB1_a_success_opens_when_a_second_of_successes_leaves_the_window(way: W
 @QUICK_WAYS
 def test_CB1_failures_older_than_the_window_are_forgotten(way: Way) -> None:
     clock = ManualClock()
-    breaker = breaker_of(clock, minimum_calls=2, window=10)
+    breaker = breaker_of(clock, minimum_calls=2, window=10, failure_rate=1.0)
     call = way(breaker)
     run(call, "-")
     clock.advance(10)
