@@ -1,16 +1,52 @@
-"""Stay useful under load: limits, degradation switches, and the decorator that puts them round a function.
+"""Stay useful under load: policies round a function, alone or as one pipeline.
 
-limiter = RateLimiter.connect("redis://localhost/0", rate="100/second;burst=200", name="purchase")
-switches = Switches.connect("file:///etc/shop/switches.toml")
+    limiter = RateLimiter.connect("redis://localhost/0", rate="100/second;burst=200", name="purchase")
+    switches = Switches.connect("file:///etc/shop/switches.toml")
 
-@protect("catalogue", limit="50/second", switch="catalogue", switches=switches, fallback=static_catalogue)
-def catalogue(): ...
+    @protect("catalogue", limit="50/second", breaker=True, retry=3, switch="catalogue", switches=switches,
+             fallback=static_catalogue)
+    def catalogue(): ...
+
+A module a policy has the rest: its settings, errors and states, such as `backstay.resilience.circuit_breaker`.
 """
 
 from __future__ import annotations
 
-from .pipeline import protect
+from .bulkhead import Bulkhead, ThreadPool
+from .circuit_breaker import CircuitBreaker
+from .concurrency_limit import ConcurrencyLimit
+from .fallback import Fallback
+from .hedge import Hedge
+from .pipeline import Pipeline, Pipelines, load_pipelines, pipeline_of, protect
 from .rate_limiting import AsyncRateLimiter, Decision, Rate, RateLimiter, disconnect
+from .retry import Retry
 from .switches import Snapshot, Switches
+from .system_guard import SystemGuard
+from .timeout import AttemptTimeout, CallTimedOut, Deadline, Timeout
 
-__all__ = ["AsyncRateLimiter", "Decision", "Rate", "RateLimiter", "Snapshot", "Switches", "disconnect", "protect"]
+__all__ = [
+    "AsyncRateLimiter",
+    "AttemptTimeout",
+    "Bulkhead",
+    "CallTimedOut",
+    "CircuitBreaker",
+    "ConcurrencyLimit",
+    "Deadline",
+    "Decision",
+    "Fallback",
+    "Hedge",
+    "Pipeline",
+    "Pipelines",
+    "Rate",
+    "RateLimiter",
+    "Retry",
+    "Snapshot",
+    "Switches",
+    "SystemGuard",
+    "ThreadPool",
+    "Timeout",
+    "disconnect",
+    "load_pipelines",
+    "pipeline_of",
+    "protect",
+]

@@ -20,7 +20,12 @@ from pathlib import Path
 TARGET = Path(__file__).with_name("public_api.txt")
 SHOWN_SPECIALS = ("__init__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__call__", "__iter__", "__aiter__")
 # Modules inside a package that users import by their full name.
-INSIDE = re.compile(r"backstay\.testing\.\w+|backstay\.locks\.guards(\.\w+)?|backstay\.txn\.(fastapi|flask)")
+INSIDE = re.compile(
+    r"backstay\.testing\.\w+|backstay\.locks\.guards(\.\w+)?|backstay\.txn\.(fastapi|flask)"
+    r"|backstay\.resilience\.(bulkhead|circuit_breaker(\.shared)?|concurrency_limit|fallback|hedge|limits|pipeline"
+    r"|policy|pybreaker|rate_limiting(\.(policy|client_identity|http_middleware))?|retry|switches|system_guard|timeout"
+    r"|frameworks\.\w+)"
+)
 # The same wherever it appears: `with` and `async with` take no arguments of the user's.
 PLAIN_SPECIALS = frozenset(SHOWN_SPECIALS) - {"__init__", "__call__"}
 
@@ -138,6 +143,8 @@ def annotation(written: object, mark: str) -> str:
 def default(value: object) -> str:
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
+    if isinstance(value, frozenset):  # which has no order that lasts
+        return f"frozenset({sorted(value, key=repr)!r})"
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 

@@ -112,7 +112,7 @@ class AsyncBuckets(Protocol):
         ...
 
     async def charge(self, key: str, cost: int) -> int:
-        """Take `cost` tokens, as `Buckets.charge` does."""
+        """Take `cost` tokens from the bucket of `key`, as `Buckets.charge` does."""
         ...
 
 
@@ -148,7 +148,7 @@ class AsyncReserving(Protocol):
     """The same, asyncio make."""
 
     async def take(self, key: str, cost: int, ahead: float) -> Taken:
-        """Take tokens, as `Reserving.take` does."""
+        """Take tokens that are there within `ahead` seconds, as `Reserving.take` does."""
         ...
 
     async def give(self, key: str, cost: int, until: int) -> bool:

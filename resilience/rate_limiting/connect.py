@@ -104,7 +104,7 @@ def async_buckets(
         way: Any = AsyncRedisBuckets if algorithm == "token-bucket" else AsyncSlidingRedis
         made = way(found, rate, namespace=namespace, name=name, time_source=time)
         made = made if lease is None else AsyncLeasedBuckets(made, lease)
-    return announced_async(made, name) if announce else made  # type: ignore[no-any-return]  # of one of the makes
+    return announced_async(made, name) if announce else made
 
 
 async def disconnect() -> None:

@@ -1,4 +1,4 @@
-"""A link to Redis and its connection. The connection is a fake: no server can answer within the turn that is at stake."""
+"""A link to Redis and its connection. The connection is a fake: no server answers within the turn that is at stake."""
 
 from __future__ import annotations
 

@@ -83,8 +83,11 @@ ONE_COLOUR = {
 
 def surface(cls: type) -> dict[str, object]:
     """What both must offer; what a base class of another library brings is that library's to compare."""
-    foreign = {name for base in cls.__mro__ if not base.__module__.startswith("backstay") for name in vars(base)}
-    offered = {name: member for name, member in members(cls).items() if name not in foreign - set(RENAMED)}
+    closing = {*RENAMED, *RENAMED.values()}
+    foreign = {
+        name for base in cls.__mro__ if not base.__module__.startswith("backstay") for name in vars(base)
+    } - closing
+    offered = {name: member for name, member in members(cls).items() if name not in foreign}
     return {RENAMED.get(name, name): member for name, member in offered.items() if name != "__init__"}
 
 

@@ -18,7 +18,7 @@ from backstay.resilience.rate_limiting.backends.memory import MemoryBuckets
 from backstay.runtime import Signal
 from backstay.testing import ManualClock, measured
 from unit.resilience.lua_redis import LuaRedis, async_lua_buckets, lua_buckets
-from unit.resilience.virtual_loop import run_virtually
+from unit.resilience.virtual_loop import pause, run_virtually
 
 TEN = "10/second"
 
@@ -138,7 +138,7 @@ def test_RL10_a_waiter_of_cost_10_is_served_before_a_later_cost_1(kept: str) -> 
         await started(large)
         small = asyncio.create_task(timed(limiter.acquire("k", 1, wait=5), served, "small"))
         await started(small)
-        await asyncio.sleep(0.5)
+        await pause(0.5)
         with pytest.raises(RateLimited) as refusal:  # five tokens came in, and all of them are promised
             await limiter.acquire("k", 1)
         assert refusal.value.retry_after == pytest.approx(0.7, abs=1e-6)
@@ -174,7 +174,7 @@ def test_RL10_a_cancelled_waiter_gives_back_and_those_behind_move_forward(kept: 
         second = asyncio.create_task(timed(limiter.acquire("k", 3, wait=5), served, "second"))
         third = asyncio.create_task(timed(limiter.acquire("k", 2, wait=5), served, "third"))
         await started(second, third)
-        await asyncio.sleep(0.1)
+        await pause(0.1)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -201,7 +201,7 @@ def test_AS3_a_timeout_around_a_waiter_is_obeyed_and_costs_nothing(kept: str) ->
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await limiter.acquire("k", 10, wait=60)
-        await asyncio.sleep(0.8)
+        await pause(0.8)
         assert (await limiter.try_acquire("k", 10)).allowed  # all of them are there
 
     run_virtually(main())

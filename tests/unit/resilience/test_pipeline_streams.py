@@ -173,7 +173,7 @@ def test_CB10_an_async_generator_that_is_forgotten_or_cancelled_is_settled(guard
         try:
             while True:
                 yield 1
-                await asyncio.sleep(3600)
+                await asyncio.Event().wait()
         finally:
             closed.append("inner")
 
