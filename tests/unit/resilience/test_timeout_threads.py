@@ -151,7 +151,7 @@ def test_a_deadline_stops_nothing_and_counts_what_overran(coloured: Any) -> None
         assert call(Deadline("report", 3, clock=clock)(coloured(slow))) == "done"
         assert call(Deadline("report", 3, clock=clock)(coloured(lambda: "quick"))) == "quick"
         with pytest.raises(LookupError):
-            call(Deadline("report", 3, clock=clock)(coloured(lambda: {}[1])))
+            call(Deadline("report", 3, clock=clock)(coloured(lambda: dict[int, str]()[1])))
     assert counts.count("timeout.calls", timed_out=True) == 1
     assert counts.count("timeout.calls", timed_out=False) == 2
 
