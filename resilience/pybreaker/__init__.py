@@ -12,6 +12,7 @@ from backstay.errors import MissingExtra
 
 try:
     from pybreaker import (
+        HAS_TORNADO_SUPPORT as HAS_TORNADO_SUPPORT,
         STATE_CLOSED,
         STATE_HALF_OPEN,
         STATE_OPEN,

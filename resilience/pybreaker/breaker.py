@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from types import CoroutineType, GeneratorType
 from typing import Any, ParamSpec, TypeVar, overload
 
-import pybreaker
 from pybreaker import STATE_CLOSED
 
 from ..policy import Colour, Settle, stream_async, target_of
@@ -69,7 +68,15 @@ class CircuitBreaker(Judgement):
         return result
 
     async def acall(self, func: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-        """Await `func` by the rules of the current state. A shared storage is asked on a thread, not on the loop."""
+        """Await `func` by the rules of the current state. A shared storage is asked on a thread, not on the loop.
+
+        Raises:
+            TypeError: `func` is a generator function, whose stream would be over before its first value; decorate it.
+        """
+        if inspect.isgeneratorfunction(func):
+            raise TypeError("acall does not support generators; decorate the function with the breaker")
+        if inspect.isasyncgenfunction(func):
+            raise TypeError("acall does not support async generators; decorate the function with the breaker")
         ticket = await self._off_the_loop(self._begin, func, args, kwargs)
         return await self._awaited(functools.partial(func, *args, **kwargs), ticket)
 
@@ -103,7 +110,9 @@ class CircuitBreaker(Judgement):
             ImportError: `__pybreaker_call_async=True` without tornado, which it is for; `async def` needs neither.
         """
         by_tornado = call_kwargs.pop("__pybreaker_call_async", False)
-        if by_tornado and not pybreaker.HAS_TORNADO_SUPPORT:
+        from . import HAS_TORNADO_SUPPORT  # looked up at each use, as in pybreaker, where tests replace it
+
+        if by_tornado and not HAS_TORNADO_SUPPORT:
             raise ImportError("No module named tornado; an `async def` needs no __pybreaker_call_async")
 
         def decorate(function: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import pybreaker
 import pytest
 
+import backstay.resilience.pybreaker as facade
 from backstay.errors import BreakerOpen, Misuse, Rejected
 from backstay.resilience.fallback import Fallback
 from backstay.resilience.pybreaker import (
@@ -650,8 +651,26 @@ def test_call_async_starts_at_once_and_needs_no_tornado() -> None:
     asyncio.run(main())
 
 
+def test_acall_refuses_streams_before_anything_runs() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def numbers_async() -> AsyncIterator[int]:
+        yield 1
+
+    async def main() -> None:
+        breaker: Any = CircuitBreaker(fail_max=1)
+        with pytest.raises(TypeError, match="acall does not support generators"):
+            await breaker.acall(numbers)
+        with pytest.raises(TypeError, match="async generators; decorate"):
+            await breaker.acall(numbers_async)
+        assert (breaker.fail_counter, breaker.current_state) == (0, "closed")
+
+    asyncio.run(main())
+
+
 def test_tornados_keyword_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pybreaker, "HAS_TORNADO_SUPPORT", False)
+    monkeypatch.setattr(facade, "HAS_TORNADO_SUPPORT", False)
     with pytest.raises(ImportError, match="tornado"):
         CircuitBreaker()(lambda: 1, __pybreaker_call_async=True)  # type: ignore[call-overload]  # untyped there
 

@@ -438,7 +438,7 @@ def test_a_call_that_failed_leaves_no_cycle_behind() -> None:
         {"on": (OSError,), "retry": tenacity.retry_always},
         {"attempt": 3},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(Misuse):
