@@ -23,7 +23,7 @@ __all__ = ["exit_code", "main", "program"]
 _COMMANDS = {
     "locks": ("locks", "Look at locks, semaphores and elections, and break what a dead holder left."),
     "txn": ("txn", "List, retry and recover transactions."),
-    "switches": ("resilience", "Read and turn degradation switches."),
+    "switches": ("resilience.switch_service", "Run the switch service; read and turn switches."),
     "sharding": ("sharding", "Look at layouts and move data between shards."),
 }
 """A command's name, the package that has it, and the line that the list of commands shows."""
@@ -75,7 +75,8 @@ def program() -> typer.Typer:
         print(__version__)
 
     for name, (package, purpose) in _COMMANDS.items():
-        if any((_HERE / package / file).exists() for file in ("cli.py", "cli/__init__.py")):
+        folder = _HERE.joinpath(*package.split("."))
+        if any((folder / file).exists() for file in ("cli.py", "cli/__init__.py")):
             _add(app, name, f"backstay.{package}.cli", purpose)
     return app
 

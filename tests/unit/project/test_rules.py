@@ -92,11 +92,11 @@ DRIVER_HOMES = {
     "redis": r"^backstay/redis/|/backends/|^locks/guards/redis/|/(connect|connection|source)\.py$|^backstay/testing/"
     r"|^resilience/(circuit_breaker/shared|pybreaker)/",
     "kazoo": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
-    "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy))/|^locks/(connection|source)|"
-    r"^backstay/testing/(txn|sharding)",
+    "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy)|resilience/switch_service)/|"
+    r"^locks/(connection|source)|^backstay/testing/(txn|sharding)",
     "flask": r"^backstay/flask|/flask|/http|/frameworks/|/client_identity|^backstay/testing/",
-    "fastapi": r"^backstay/fastapi|/fastapi|/http|/frameworks/|^backstay/testing/",
-    "httpx": r"^txn/|^backstay/testing/|/frameworks/httpx",
+    "fastapi": r"^backstay/fastapi|/fastapi|/http|/frameworks/|^resilience/switch_service/|^backstay/testing/",
+    "httpx": r"^txn/|^backstay/testing/|/frameworks/httpx|^resilience/switch_service/",
     "requests": r"/frameworks/requests",
     "celery": r"^locks/guards/celery|/frameworks/celery",
     "tenacity": r"^resilience/retry/",
