@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backstay.telemetry import _registry
+from backstay.telemetry.naming import Limit
 from servers import PARTS, EngineMissing, External, Run, engine, external_url
 
 if TYPE_CHECKING:
@@ -40,6 +42,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if _begun is not None:
         _begun.end()
         _begun = None
+
+
+@pytest.fixture(autouse=True)
+def _room_for_names() -> None:
+    """Let each test name as many things as a process may: thousands of tests share one, and its caps are for life."""
+    for metric in _registry.metrics():
+        metric.limit = Limit(series=1_000_000)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

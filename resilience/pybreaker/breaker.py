@@ -210,14 +210,14 @@ class CircuitBreaker(Judgement):
             work: Any = start()
             if inspect.isawaitable(work):
                 work = await work
-        except BaseException as error:
-            if not isinstance(error, Exception):  # a coroutine that is thrown away can await nothing
-                self.give_back(ticket)
-                raise
+        except Exception as error:
             seen = await self._off_the_loop(self.failed, ticket, error)
             if seen is error:
                 raise
             raise seen from error
+        except BaseException:  # a coroutine that is thrown away can await nothing
+            self.give_back(ticket)
+            raise
         await self._off_the_loop(self.succeeded, ticket)
         return work
 

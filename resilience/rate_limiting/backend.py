@@ -7,7 +7,7 @@
     balance < 0    refused, nothing was taken; the tokens are there in `-balance` ticks
 
 A tick is that of `scale`. `StoreFailed` says that no answer came in time, or that the gate is shut. Buckets whose
-rate has changed while they ran may answer with a `Told`, a balance that knows its scale.
+rate has changed answer refusals with a `Told`, a balance that knows its scale; before that a plain integer will do.
 
 A bucket that can be *in debt* is of the port `Reserving` as well: a caller that is willing to wait takes tokens that
 are still to come, and the balance of a bucket is then above its window. Whoever comes later comes behind it.

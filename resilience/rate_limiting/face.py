@@ -32,7 +32,7 @@ class Face:
         self.name = name
         self.resource = resource or name
         self.buckets = buckets
-        rate: Rate = buckets.rate
+        rate, _ = self._plain = self.rated()
         self._over = rate, self._text(rate)
         self._requests = Requests(name, resource or name)
         self.acquired = self._requests.acquired
@@ -98,13 +98,15 @@ class Face:
         return str.__str__(given), cost
 
     def refuse(self, balance: int) -> RateLimited:
-        """Count a refusal and return the error for it."""
-        self._requests.limited.n += 1
-        return self.refusal(balance, self.buckets.scale)
+        """Count a refusal and return the error for it.
 
-    def refusal(self, balance: int, scale: Scale) -> RateLimited:
+        A balance that is not `Told` is of the rate from before any change, whatever the buckets have by now.
+        """
+        self._requests.limited.n += 1
+        return self.refusal(balance, *self._plain)
+
+    def refusal(self, balance: int, rate: Rate, scale: Scale) -> RateLimited:
         """Return the error for a refused call."""
-        rate = self.buckets.rate
         if isinstance(balance, Told):
             rate, scale = balance.rate, balance.scale
         of, text = self._over  # made once a rate: a refusal must be cheap
@@ -136,7 +138,7 @@ class Face:
         balance, _ = self._outage.answer(key, cost, failure)
         if balance <= 0:
             assert self._outage.local is not None
-            raise self.refusal(balance, self._outage.local.scale) from failure
+            raise self.refusal(balance, self.rate, self._outage.local.scale) from failure
 
     def rated(self) -> tuple[Rate, Scale]:
         """Return the rate of the buckets and its scale."""

@@ -142,6 +142,16 @@ def test_RL11_800_changes_under_threads_admit_exactly_the_burst_and_tell_no_mixt
     assert all(wait <= 0.01 or 3599 <= wait <= 3_600_000 for wait in waits), sorted(waits)[:10]
 
 
+def test_RL11_a_refusal_under_way_at_the_first_change_is_told_by_the_rate_that_refused_it() -> None:
+    limiter = RateLimiter(MemoryBuckets(Rate.of("1/hour"), clock_ns=lambda: 10**12), name="under-way")
+    limiter.acquire()
+    balance = limiter.charge("", 1)
+    limiter.reconfigure("7000/second")
+    refusal = limiter.refuse(balance)
+    assert refusal.retry_after == 3600
+    assert "over 1 per 3600 second" in str(refusal)
+
+
 def test_RL11_two_deployments_with_two_rates_mint_nothing() -> None:
     server = LuaRedis()
     old, new = lua_buckets(server, Rate.of("10/hour")), lua_buckets(server, Rate.of("20/hour"))
