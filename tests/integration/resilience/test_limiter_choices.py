@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import signal
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -18,7 +20,7 @@ from flask import Flask
 import backstay.fastapi
 import backstay.flask
 from backstay.errors import RateLimited
-from backstay.resilience import AsyncRateLimiter, RateLimiter, protect
+from backstay.resilience import AsyncRateLimiter, RateLimiter, disconnect, protect
 from backstay.resilience.rate_limiting.http_middleware import AsgiRateLimitFields, WsgiRateLimitFields
 from unit.resilience.structured_fields import parse_list
 
@@ -183,7 +185,12 @@ def test_RL12_a_flask_application_tells_what_is_left(redis_url: str) -> None:
 
 
 def test_RL12_a_fastapi_application_tells_what_is_left(redis_url: str) -> None:
-    app = FastAPI()
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await disconnect()
+
+    app = FastAPI(lifespan=lifespan)
     backstay.fastapi.install(app)
     app.add_middleware(AsgiRateLimitFields)
     limiter = AsyncRateLimiter.connect(redis_url, rate="2/hour", name="fastapi", announce=True, budget=BUDGET)
