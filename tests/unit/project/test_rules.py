@@ -90,7 +90,7 @@ def test_core_modules_know_no_clock_no_threads_no_driver() -> None:
 # connect, connection, source: where a URL is told from a user's own client
 DRIVER_HOMES = {
     "redis": r"^backstay/redis/|/backends/|^locks/guards/redis/|/(connect|connection|source)\.py$|^backstay/testing/"
-    r"|^resilience/(circuit_breaker/shared|pybreaker)/",
+    r"|^resilience/(circuit_breaker/shared|pybreaker)/|^resilience/read_chain/policy",
     "kazoo": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
     "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy)|resilience/switch_service)/|"
     r"^locks/(connection|source)|^backstay/testing/(txn|sharding)",
