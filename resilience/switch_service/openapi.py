@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["CHANGE", "EVALUATION", "HEARTBEAT", "IMPORT", "ROLLBACK", "SESSION", "TOKEN", "described"]
+__all__ = ["CHANGE", "EVALUATION", "HEARTBEAT", "IMPORT", "PLACE", "ROLLBACK", "SESSION", "TOKEN", "described"]
 
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "integer", "minimum": 0}
@@ -48,19 +48,27 @@ HEARTBEAT = {
 EVALUATION = {"type": "object", "properties": {"context": _OBJECT}}
 
 
-def described(summary: str, role: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+PLACE = ("app", "env")
+
+
+def described(
+    summary: str, role: str, body: dict[str, Any] | None = None, *, path: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return a route's options for FastAPI.
 
     Args:
         summary: one line.
         role: that is needed; empty for none, `session` for the page's own.
         body: schema of the JSON that it takes.
+        path: parameters of the path that its function does not name.
     """
     extra: dict[str, Any] = {"x-backstay-role": role}
     if role and role != "session":
         extra["security"] = [{"token": []}, {"session": []}]
     elif role == "session":
         extra["security"] = [{"session": []}]
+    if path:
+        extra["parameters"] = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in path]
     if body is not None:
         content = {"application/json": {"schema": body}}
         if body is IMPORT:
