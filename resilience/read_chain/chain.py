@@ -156,7 +156,10 @@ class Chain:
 
     async def _lead(self, asked: Asked, flight: Flight | None) -> Landed:
         """Look at the distributed cache, and ask the origin where that is allowed and needed."""
-        best, looked = asked.best, False
+        known = self._at_hand(asked.key, self.clock())
+        if known is not None and known.fresh_until > self.clock():
+            return Landed(known)  # another flight has landed between the look before this one and its beginning
+        best, looked = self._better(known, asked.best), False
         if self._far is not None and (self._far.tier.fresh > 0 or asked.word != "origin"):
             looked = True
             found, refilling = await self._look(asked, claims=asked.word == "origin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backstay.clock import Clock
 from backstay.errors import Misuse
 
 from ..circuit_breaker import BreakerSettings, CircuitBreaker
@@ -11,13 +12,15 @@ from .settings import RedisTier
 __all__ = ["Guarded", "breaker_of"]
 
 
-def breaker_of(name: str, tier: RedisTier) -> CircuitBreaker:
+def breaker_of(name: str, tier: RedisTier, clock: Clock) -> CircuitBreaker:
     """Return the breaker of a tier: the given one, or one of its own."""
     given = tier.breaker
     if isinstance(given, CircuitBreaker):
         return given
     # A server that refuses our credentials is as useless as one that is down.
-    return CircuitBreaker(f"{name}.distributed_cache", settings=BreakerSettings.of(given), failure=(Exception, Misuse))
+    return CircuitBreaker(
+        f"{name}.distributed_cache", settings=BreakerSettings.of(given), failure=(Exception, Misuse), clock=clock
+    )
 
 
 class Guarded:

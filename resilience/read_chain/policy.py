@@ -131,7 +131,7 @@ class ReadChain(Layer):
             require("redis", "redis")
             from .backends.redis import AsyncRedisShared, RedisShared
 
-            self.breaker = breaker_of(name, tier)
+            self.breaker = breaker_of(name, tier, clock)
             self._blocking = RedisShared(name, tier, self._settings.absent_for, clock)
             self._asyncio = AsyncRedisShared(name, tier, self._settings.absent_for, clock)
             shared, shared_async = Guarded(self._blocking, self.breaker), Guarded(self._asyncio, self.breaker)
@@ -284,8 +284,8 @@ class ReadChain(Layer):
 
     def _quick(self) -> tuple[Callable[[str], Any], Clock, Any]:
         """Return what serves a fresh answer of this process, where nobody has to be asked how far reads go."""
-        quick = self._local is not None and self._reach is None
-        return (self._local.last if quick and self._local else _nothing), self._clock, self.chain.reads.local
+        quick = _nothing if self._local is None or self._reach is not None else self._local.last
+        return quick, self._clock, self.chain.reads.local
 
 
 def _nothing(key: str) -> None:

@@ -38,6 +38,7 @@ _Arguments: TypeAlias = Callable[[Place | None], tuple[Any, ...]]
 
 _NAME = re.compile(r"[^\s{}:]{1,100}")
 _LONGEST_KEY = 200
+_STEP = 10_000  # us that two clocks may differ over one exchange without one of them having been set
 
 
 class _Script:
@@ -67,6 +68,9 @@ class _Cache:
         self._clock = clock
         self._heard: dict[Place | None, tuple[int, float]] = {}
         """A server's microseconds, and the local moment at which they had come, by server."""
+        self._back: dict[Place | None, tuple[int, float]] = {}
+        """By how much a server's clock was set back, and until when answers from before that may be there."""
+        self._outlived = tier.max_stale
 
     async def look(self, key: str, timeout: float, *, claims: bool) -> Looked:
         """See `Shared.look`."""
@@ -77,7 +81,7 @@ class _Cache:
 
         reply = await self._run(_LOOK, key, arguments, timeout)
         data, now, refilling = reply
-        return Looked(data=data, now_us=int(now), refilling=bool(refilling))
+        return Looked(data=data, now_us=now, refilling=bool(refilling))
 
     async def keep(self, key: str, packed: bytes, began: float | None, timeout: float, *, lives: float) -> bool:
         """See `Shared.keep`."""
@@ -109,14 +113,14 @@ class _Cache:
         by_name: tuple[Any, ...] = ("EVALSHA", script.sha)
         while True:
             command = (*by_name, 2, *names, *arguments(place))
+            sent = self._clock()
             try:
                 reply = await lines.ask(settings, command, max(until - self._clock(), 0.001))
             except Exception:
                 self._doubt(route, place)
                 raise
             if not isinstance(reply, Exception):
-                self._heard[place] = int(reply[1]), self._clock()
-                return reply
+                return [reply[0], self._now(place, int(reply[1]), sent), *reply[2:]]
             if str(reply).startswith(("NOSCRIPT", "No matching script")) and by_name[0] == "EVALSHA":
                 by_name = ("EVAL", script.text)  # the server was restarted; a second round trip, once
                 continue
@@ -124,6 +128,22 @@ class _Cache:
             if isinstance(failure, Redirected | Unavailable):
                 self._doubt(route, place)
             raise failure from reply
+
+    def _now(self, place: Place | None, now_us: int, sent: float) -> int:
+        """Return the server's time for ages: where its clock was set back, what it would be without that.
+
+        Answers from before the step would look younger than they are; those from after it look older meanwhile.
+        """
+        heard, arrived = self._heard.get(place), self._clock()
+        self._heard[place] = now_us, arrived
+        by, until = self._back.get(place, (0, arrived))
+        if heard is not None:
+            missing = heard[0] + round((sent - heard[1]) * 1_000_000) - now_us
+            if missing > _STEP:
+                by = (by if arrived < until else 0) + missing
+                until = arrived + self._outlived
+                self._back[place] = by, until
+        return now_us + by if arrived < until else now_us
 
     def _doubt(self, route: Route | None, place: Place | None) -> None:
         """Ask where the server is before the next step."""
