@@ -224,19 +224,23 @@ def _items(given: Any) -> Mapping[str, Mapping[str, Any]]:
     if not isinstance(given, Mapping):
         raise Misuse(f"items must be a table of sections, as in {{'switches': {{...}}}}, got {type(given).__name__}")
     sections: dict[str, Mapping[str, Any]] = {}
-    for name, section in cast("Mapping[Any, Any]", given).items():
+    for name, section in _entries(given):
         if not isinstance(name, str) or not _SECTION.fullmatch(name):
             raise Misuse(f"a section is named like {', '.join(SECTIONS)}, got {name!r:.60}")
         if not isinstance(section, Mapping):
             raise Misuse(f"section {name!r} must be a table, got {type(section).__name__}")
         try:
-            text = json.dumps(dict(cast("Mapping[str, Any]", section)), allow_nan=False, default=_plain)
+            text = json.dumps(dict(cast("Mapping[object, object]", section)), allow_nan=False, default=_plain)
             copied = json.loads(text, object_pairs_hook=_once)
             text.encode()  # a lone surrogate is no text
         except (TypeError, ValueError, RecursionError) as error:
             raise Misuse(f"section {name!r} holds what JSON cannot: {error}") from None
         sections[name] = MappingProxyType(copied)
     return MappingProxyType(sections)
+
+
+def _entries(table: Any) -> list[tuple[Any, Any]]:
+    return list(table.items())
 
 
 def _plain(value: object) -> object:

@@ -1,0 +1,46 @@
+"""Sources by URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+from backstay.errors import Misuse
+from backstay.url import Url, choose, parse
+
+from .port import Source
+from .sources.file import FileSource
+from .sources.http import HttpSource
+from .sources.memory import MemorySource
+
+__all__ = ["SOURCES", "source_of"]
+
+
+def source_of(url: str | Path) -> Source:
+    """Return the source of a URL: `file:///etc/shop/switches.toml`, `memory://`, `http://:TOKEN@host:8321/shop/production`.
+
+    Raises:
+        Misuse: the URL is malformed, or of a kind that no source has.
+    """
+    if isinstance(url, Path):
+        return FileSource(url)
+    found = parse(url)
+    return choose(found, SOURCES, what="switch")(found)
+
+
+def _file(url: Url) -> Source:
+    if url.hosts and url.host != "localhost":
+        raise Misuse(f"{url.raw!r} names a host; write three slashes: file:///{url.host}{unquote(url.path)}")
+    return FileSource(url.path)
+
+
+def _memory(url: Url) -> Source:
+    return MemorySource()
+
+
+def _http(url: Url) -> Source:
+    return HttpSource(url.raw)
+
+
+SOURCES: dict[str, Callable[[Url], Source]] = {"file": _file, "memory": _memory, "http": _http, "https": _http}

@@ -1,0 +1,1 @@
+"""Where documents come from: a file, this process, a switch service."""
