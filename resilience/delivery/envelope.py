@@ -230,7 +230,9 @@ def _items(given: Any) -> Mapping[str, Mapping[str, Any]]:
         if not isinstance(section, Mapping):
             raise Misuse(f"section {name!r} must be a table, got {type(section).__name__}")
         try:
-            text = json.dumps(dict(cast("Mapping[object, object]", section)), allow_nan=False, default=_plain)
+            text = json.dumps(
+                dict(cast("Mapping[object, object]", section)), allow_nan=False, ensure_ascii=False, default=_plain
+            )
             copied = json.loads(text, object_pairs_hook=_once)
             text.encode()  # a lone surrogate is no text
         except (TypeError, ValueError, RecursionError) as error:

@@ -158,8 +158,7 @@ class Plane:
         if not watched:
             self.refresh()
             return self.status()
-        self._watched = True
-        self._replica.lag = self.pace.lag
+        self.begin_listening()
         failures: list[Exception] = []
         first = threading.Thread(target=self._begin, args=(failures,), name="backstay-config-start", daemon=True)
         first.start()
@@ -172,6 +171,11 @@ class Plane:
             logger.warning("%s", problem)
         watch(self, 0.0)
         return self.status()
+
+    def begin_listening(self) -> None:
+        """Listen from the next look on, and promise that somebody looks: `start` and every `look` in good time."""
+        self._watched = True
+        self._replica.lag = self.pace.lag
 
     def _begin(self, failures: list[Exception]) -> None:
         try:
