@@ -9,8 +9,10 @@ catalogue = {enabled = false, reason = "stock database down"}
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, cast
 
 from backstay.errors import Misuse
@@ -55,7 +57,7 @@ def items_of(body: bytes, kind: str) -> dict[str, dict[str, Any]]:
     for name, section in sections.items():
         if not isinstance(section, dict):
             raise Misuse(f"{name!r:.80} is no section; a document has sections by name, such as [switches]")
-        _check_plain(section, name)
+        sections[name] = _plain(section, name)
     return sections
 
 
@@ -101,15 +103,18 @@ def _value(value: Any, name: str) -> str:
     raise Misuse(f"{name!r:.80} holds {value!r:.40}, which TOML has no form for; export JSON instead")
 
 
-def _check_plain(value: Any, name: str) -> None:
-    """Refuse what TOML has and JSON has not: moments without quotes, infinities."""
+def _plain(value: Any, name: str) -> Any:
+    """Return a value as JSON has it: moments of TOML become texts; infinities and dates alone are refused."""
     if isinstance(value, dict):
-        for key, inner in cast("dict[str, Any]", value).items():
-            _check_plain(inner, key)
-    elif isinstance(value, list):
-        for inner in cast("Sequence[Any]", value):
-            _check_plain(inner, name)
-    elif not (value is None or isinstance(value, str | bool | int | float)):
-        raise Misuse(f"{name!r:.80}: write {value!s:.60} as a text, in quotes")
-    elif isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124  # nan
+        return {key: _plain(inner, key) for key, inner in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_plain(inner, name) for inner in cast("Sequence[Any]", value)]
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.isoformat()
+    if not (value is None or isinstance(value, str | bool | int | float)):
+        raise Misuse(
+            f"{name!r:.80}: {value!s:.60} has no form in JSON; a moment has a zone, as 2026-11-24T22:00:00Z has"
+        )
+    if isinstance(value, float) and not math.isfinite(value):
         raise Misuse(f"{name!r:.80}: {value!r} is no number of JSON")
+    return value

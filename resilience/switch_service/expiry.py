@@ -1,7 +1,8 @@
-"""What in a document was to last until a moment, and what is left when the moment has passed.
+"""What in a document was to last until a moment, and what the service writes when the moment has passed.
 
-Readers fall back by themselves at that moment. The version that the service writes says so in the history, and takes
-away what no longer means anything.
+Readers fall back by themselves at that moment: a switch whose `until` has passed counts as though the document did not
+name it, and so it may stay where it is, for operators to see and to turn again. The version that the service writes
+puts the end into history and audit. A pin of a level is taken away.
 """
 
 from __future__ import annotations
@@ -11,53 +12,43 @@ from typing import Any, cast
 
 from backstay.errors import Misuse
 
+from ..delivery.envelope import Envelope
 from .fields import moment_of
-from .values import Items
 
 __all__ = ["expired", "next_end"]
 
 
-def next_end(items: Items) -> int | None:
-    """Return the first moment at which something ends, in milliseconds since 1970, or None."""
-    return min((end for _, _, end in _ends(items)), default=None)
+def next_end(envelope: Envelope) -> int | None:
+    """Return the first moment after the document's issue at which something ends, in ms since 1970, or None."""
+    return min((end for _, _, end in _ends(envelope)), default=None)
 
 
-def expired(items: Items, now: int) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the document without what has ended by `now`, and the names of that."""
-    left: dict[str, dict[str, Any]] = {section: dict(entries) for section, entries in items.items()}
+def expired(envelope: Envelope, now: int) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the items once more, with what has ended by `now` marked or taken away, and the names of that."""
+    left: dict[str, dict[str, Any]] = {section: dict(entries) for section, entries in envelope.items.items()}
     over: list[str] = []
-    for section, name, end in _ends(items):
-        if end > now:
-            continue
-        over.append(name)
-        remains = _without_end(left[section][name]) if section == "switches" else _without_pin(left[section][name])
-        if remains is None:
-            del left[section][name]
-        else:
-            left[section][name] = remains
-    return {section: entries for section, entries in left.items() if entries}, over
+    for section, name, end in _ends(envelope):
+        if end <= now:
+            over.append(name)
+            table = cast("dict[str, Any]", left[section][name])
+            if section == "switches":
+                left[section][name] = {**table, "reason": f"ran out; was: {table.get('reason') or 'no reason'}"[:500]}
+            else:
+                left[section][name] = {key: value for key, value in table.items() if key != "pin"}
+    return left, over
 
 
-def _ends(items: Items) -> Iterator[tuple[str, str, int]]:
+def _ends(envelope: Envelope) -> Iterator[tuple[str, str, int]]:
+    issued = moment_of(envelope.issued_at)
     for section in ("switches", "levels"):
-        for name, value in items.get(section, {}).items():
+        for name, value in envelope.items.get(section, {}).items():
             if isinstance(value, Mapping):
                 table = cast("Mapping[str, Any]", value)
                 held: Any = table if section == "switches" else table.get("pin")
                 until = cast("Mapping[str, Any]", held).get("until") if isinstance(held, Mapping) else None
                 try:
-                    if until is not None:
-                        yield section, name, moment_of(until)
+                    end = issued if until is None else moment_of(until)
                 except Misuse:
                     continue  # readers do not understand it either: it never ends
-
-
-def _without_end(switch: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a switch of variants at its default; one of on and off goes, so that the default of the code holds."""
-    if "variants" not in switch:
-        return None
-    return {key: value for key, value in switch.items() if key in ("variants", "default", "off")}
-
-
-def _without_pin(level: Mapping[str, Any]) -> dict[str, Any] | None:
-    return {key: value for key, value in level.items() if key != "pin"} or None
+                if end > issued:  # what had ended when the document was issued was known then
+                    yield section, name, end

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from backstay.errors import Misuse
 
+from ..delivery.envelope import moment
 from .errors import Refused
 
 __all__ = ["base_of", "flag_of", "moment_of", "only", "reason_of", "wrong"]
@@ -69,16 +69,10 @@ def _printable(text: str) -> bool:
     return all(character.isprintable() or character == "\n" for character in text)
 
 
-def moment_of(text: object) -> int:
+def moment_of(text: object, what: str = "until") -> int:
     """Return an RFC 3339 moment in milliseconds since 1970.
 
     Raises:
         Misuse: it is none, or has no offset.
     """
-    try:
-        found = datetime.fromisoformat(text) if isinstance(text, str) and len(text) <= 40 else None
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None or not isinstance(text, str) or "T" not in text.upper():
-        raise Misuse(f"'until' is a moment such as 2026-11-24T22:00:00Z, got {text!r:.60}")
-    return round(found.timestamp() * 1000)
+    return round(moment(text, what).timestamp() * 1000)

@@ -36,8 +36,8 @@ class Patch:
     dry_run: bool
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Patch:
-        """Read a change.
+    def of(cls, given: Mapping[str, Any], *, now: int) -> Patch:
+        """Read a change that is made `now`, in milliseconds since 1970.
 
         Raises:
             Misuse: anything in it is not understood.
@@ -53,7 +53,8 @@ class Patch:
             raise Misuse("an item stands in 'changes' twice")
         until = given.get("until")
         if until is not None:
-            moment_of(until)
+            if moment_of(until) <= now:
+                raise Misuse(f"'until' {until} has passed already")
             stuck = [name for section, name, _, removed in changes if section == "pipelines" or removed]
             if stuck:
                 raise Misuse(f"'until' is for switches and pins of levels; {stuck[0]!r:.80} cannot run out")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .board import Board, Listener, Posted
@@ -23,7 +24,7 @@ def event(kind: str, data: Any, *, number: str = "") -> bytes:
     return f"{head}event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
-class EventStream:
+class EventStream(Response):
     """An answer that lasts until the client goes, falls behind, loses its right, or the service stops.
 
     Guarantees: memory for one listener is bounded; a listener that takes nothing for 10 s, or falls 16 versions
@@ -56,20 +57,16 @@ class EventStream:
         self._known = known
         self._heartbeat = heartbeat
         self._still = still
-        self._headers = headers or {}
+        super().__init__(
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})},
+            media_type="text/event-stream",
+        )
+        del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
         with self._board.listening(self._scope) as listener:
-            headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store",
-                       "x-accel-buffering": "no", **self._headers}  # fmt: skip
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-                }
-            )
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             speaking = asyncio.create_task(self._speak(listener, send))
             hearing = asyncio.create_task(_until_gone(receive))
             try:

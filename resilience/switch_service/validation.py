@@ -15,7 +15,7 @@ from backstay.errors import Misuse
 from ..pipeline.arrangement import check_order
 from ..pipeline.document import tables
 from ..pipeline.vocabulary import WORDS
-from ..switches.document import parse
+from ..switches.document import read
 from .requests import LARGEST_DOCUMENT
 from .values import Items
 
@@ -27,7 +27,7 @@ Check: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 def check_switches(section: Mapping[str, Any]) -> None:
     """Check a section of switches."""
-    parse(json.dumps({"switches": dict(section)}).encode(), form="json")
+    read(section)
 
 
 def check_pipelines(section: Mapping[str, Any]) -> None:

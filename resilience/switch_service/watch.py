@@ -109,13 +109,13 @@ class Watch:
             scope, cursor = envelope.scope, posted.cursor
             known = self._ends.get(scope)
             if known is None or known[0] != cursor:
-                known = self._ends[scope] = (cursor, next_end(envelope.items))
+                known = self._ends[scope] = (cursor, next_end(envelope))
             if known[1] is None or known[1] > now:
                 continue
             waiting = self._waiting.get(scope)
             if waiting is not None and waiting[0] == cursor and waiting[1] > now:
                 continue
-            items, over = expired(envelope.items, now)
+            items, over = expired(envelope, now)
             try:
                 self._validation.check(items)
                 published = await asyncio.to_thread(

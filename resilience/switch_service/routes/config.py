@@ -78,7 +78,7 @@ def router(service: Service) -> APIRouter:
     async def change(request: Request, app: str, env: str) -> Response:
         caller, scope = await service.admit(request, "operator", app, env)
         try:
-            patch = Patch.of(await table_of(request, at_most=LARGEST_DOCUMENT))
+            patch = Patch.of(await table_of(request, at_most=LARGEST_DOCUMENT), now=service.store.wall())
             items, there = _items(service, scope)
             if there != patch.base:
                 await service.watch.fetch(scope)  # another replica may have written it just now

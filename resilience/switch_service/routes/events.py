@@ -11,7 +11,7 @@ from ..service import Service
 from ..stream import EventStream, event
 from .config import cursor_of
 
-__all__ = ["router"]
+__all__ = ["router", "told"]
 
 
 def router(service: Service) -> APIRouter:
@@ -31,7 +31,7 @@ def router(service: Service) -> APIRouter:
         return EventStream(
             service.board,
             scope,
-            _version,
+            told,
             known=cursor_of(request.headers.get("last-event-id", "")),
             heartbeat=service.heartbeat,
             still=still,
@@ -40,7 +40,8 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _version(posted: Posted) -> bytes:
+def told(posted: Posted) -> bytes:
+    """Return the event of a document: what it is, not what it holds."""
     epoch, version = posted.cursor
-    told = {"epoch": epoch, "version": version, "checksum": posted.envelope.checksum}
-    return event("version", told, number=f"{epoch}.{version}")
+    data = {"epoch": epoch, "version": version, "checksum": posted.envelope.checksum}
+    return event("version", data, number=f"{epoch}.{version}")

@@ -58,9 +58,9 @@ def router(service: Service) -> APIRouter:
         _, scope = await service.admit(request, "reader", app, env)
         text = request.query_params.get("since")
         try:
-            since = 0 if text is None else moment_of(text.replace(" ", "+"))  # a + in a query is a space
+            since = 0 if text is None else moment_of(text.replace(" ", "+"), "since")  # a + in a query is a space
         except Misuse as error:
-            raise wrong(Misuse(str(error).replace("'until'", "'since'"))) from None
+            raise wrong(error) from None
         found = await asyncio.to_thread(service.store.fleet.levels, scope, since_ms=since)
         return answer({"levels": found})
 

@@ -49,7 +49,8 @@ def router(service: Service) -> APIRouter:
             made = await asyncio.to_thread(
                 service.store.holders.add,
                 name, role, patterns,
-                expires_ms=None if ends is None else _end(ends), by=caller.holder.name, address=caller.address,
+                expires_ms=None if ends is None else moment_of(ends, "expires_at"),
+                by=caller.holder.name, address=caller.address,
             )  # fmt: skip
         except Misuse as error:
             await service.note(request, caller, "", str(error))
@@ -78,10 +79,3 @@ def router(service: Service) -> APIRouter:
         return answer({"entries": entries, "before": further})
 
     return routes
-
-
-def _end(text: object) -> int:
-    try:
-        return moment_of(text)
-    except Misuse as error:
-        raise Misuse(str(error).replace("'until'", "'expires_at'")) from None

@@ -182,9 +182,17 @@ def test_SW8_import_is_compare_and_set_by_etag_and_export_reads_back(desk: Desk)
 
 
 @pytest.mark.parametrize(
-    "text", ["[switches", "switches = 1", "[nowhere]\na = 1", "schema = 2\n[switches]", "[switches]\na = 2026-11-24",
-             "[switches]\na = {enabled = true, percentage = inf}"],
-)  # fmt: skip
+    "text",
+    [
+        "[switches",
+        "switches = 1",
+        "[nowhere]\na = 1",
+        "schema = 2\n[switches]",
+        "[switches]\na = 2026-11-24",
+        "[switches]\na = {enabled = true, until = 2026-11-24T22:00:00}",
+        "[switches]\na = {enabled = true, percentage = inf}",
+    ],
+)
 def test_a_file_that_is_no_document_is_refused(desk: Desk, text: str) -> None:
     answer = desk.ask("PUT", CONFIG, content=text, headers={"Content-Type": "application/toml", "If-None-Match": "*"})
     assert answer.status_code == 422, answer.text
@@ -245,3 +253,8 @@ def test_a_number_and_a_boolean_are_not_the_same() -> None:
     assert not same(1, True)
     assert not same({"a": [0]}, {"a": [False]})
     assert same({"a": [1, {"b": None}]}, {"a": [1, {"b": None}]})
+
+
+def test_a_moment_of_toml_is_kept_as_text() -> None:
+    found = items_of(b"[switches]\na = {enabled = false, until = 2026-11-24T22:00:00Z}", "application/toml")
+    assert found == {"switches": {"a": {"enabled": False, "until": "2026-11-24T22:00:00+00:00"}}}
