@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -55,7 +54,6 @@ class Chain:
         *,
         local: LocalCache | None,
         tier: RedisTier | None,
-        reach: Callable[[], str] | None,
         clock: Clock,
     ) -> None:
         self.name = name
@@ -66,11 +64,27 @@ class Chain:
         self.recovery = Recovery(settings.refills)
         self.clock = clock
         self._far = None if tier is None else Distributed(name, tier, settings, self.reads, clock)
-        self._reach = reach
 
-    async def read(self, reading: Reading, make: Make, key: str, args: Any, kwargs: Any) -> Answer[Any]:
-        """Return an answer, or raise what kept the origin from answering where no tier has one."""
-        word = "origin" if self._reach is None else self._reach()
+    def fresh(self, found: Found) -> Answer[Any] | None:
+        """Return what the process has as an answer, and count it, or None where it is not fresh any more."""
+        if self.clock() >= found.fresh_until:
+            return None
+        answer = self._answer(found, joined=False)
+        self.reads.served(answer)
+        return answer
+
+    async def read(
+        self, reading: Reading, make: Make, word: str, key: str, args: Any, kwargs: Any
+    ) -> Answer[Any]:  # fmt: skip
+        """Return an answer, or raise what kept the origin from answering where no tier has one.
+
+        Args:
+            reading: what is read.
+            make: the caller's colour.
+            word: how far it may go.
+            key: of the answer.
+            args, kwargs: of the call.
+        """
         now = self.clock()
         best = None if word == "static" else self._at_hand(key, now)
         refusal: Exception | None = None

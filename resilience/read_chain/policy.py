@@ -138,10 +138,12 @@ class ReadChain(Layer):
         self._local = None
         if local is not None:
             self._local = LocalCache(tier_of(LocalTier, local, f"local of {name!r}"), self._settings, uniform)
-        self._reach = None if reach is None else reaching(reach, name)
+        self._reach: Callable[[], str] | None = None if reach is None else reaching(reach, name)
+        # what the process has of a key, without asking anybody; an empty cache is falsy
+        self._last: Callable[[str], Any] = _nothing if self._local is None else self._local.last
         self._threads, self._tasks = ThreadMake(shared), TaskMake(shared_async)
         self.chain = Chain(
-            name, self._settings, local=self._local, tier=tier, reach=self._reach, clock=clock
+            name, self._settings, local=self._local, tier=tier, clock=clock
         )  # fmt: skip
 
     @property
@@ -154,30 +156,30 @@ class ReadChain(Layer):
     def wrap(self, call: Call, target: Target) -> Call:
         """Return `call` as the origin of the chain."""
         read, key_of = self._reader(call, target), self._key_of(target)
-        last, clock, local = self._quick()
+        last, reach, clock, local = self._last, self._reach, self._clock, self.chain.reads.local
 
         def answered(*args: Any, **kwargs: Any) -> Any:
-            key = key_of(args, kwargs)
+            key, word = key_of(args, kwargs), "origin" if reach is None else reach()
             kept = last(key)
-            if kept is not None and clock() < kept[0].fresh_until and COLLECTED.get() is None:
+            if kept is not None and clock() < kept[0].fresh_until and word != "static" and COLLECTED.get() is None:
                 local.n += 1
                 return kept[0].value
-            return read(key, args, kwargs).value
+            return read(word, key, args, kwargs).value
 
         return answered
 
     def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
         """Return `call` as the origin of the chain."""
         read, key_of = self._reader_async(call, target), self._key_of(target)
-        last, clock, local = self._quick()
+        last, reach, clock, local = self._last, self._reach, self._clock, self.chain.reads.local
 
         async def answered(*args: Any, **kwargs: Any) -> Any:
-            key = key_of(args, kwargs)
+            key, word = key_of(args, kwargs), "origin" if reach is None else reach()
             kept = last(key)
-            if kept is not None and clock() < kept[0].fresh_until and COLLECTED.get() is None:
+            if kept is not None and clock() < kept[0].fresh_until and word != "static" and COLLECTED.get() is None:
                 local.n += 1
                 return kept[0].value
-            return (await read(key, args, kwargs)).value
+            return (await read(word, key, args, kwargs)).value
 
         return answered
 
@@ -196,18 +198,18 @@ class ReadChain(Layer):
         target = target_of(function, self.name)
         if target.is_stream:
             raise Misuse(f"{self.name!r}: {target.label}() is a stream, and a read chain keeps answers")
-        key_of = self._key_of(target)
+        key_of, reach = self._key_of(target), self._reach
         if target.is_async:
             read_async = self._reader_async(function, target)
 
             async def whole_async(*args: Any, **kwargs: Any) -> Any:
-                return await read_async(key_of(args, kwargs), args, kwargs)
+                return await read_async("origin" if reach is None else reach(), key_of(args, kwargs), args, kwargs)
 
             return functools.update_wrapper(whole_async, function)
         read = self._reader(function, target)
 
         def whole(*args: Any, **kwargs: Any) -> Any:
-            return read(key_of(args, kwargs), args, kwargs)
+            return read("origin" if reach is None else reach(), key_of(args, kwargs), args, kwargs)
 
         return functools.update_wrapper(whole, function)
 
@@ -259,10 +261,19 @@ class ReadChain(Layer):
         return lambda args, kwargs: _checked_key(make(args, kwargs))
 
     def _reader(self, call: Call, target: Target) -> Callable[..., Answer[Any]]:
-        reading, chain, threads, name = self._reading(call, target), self.chain, self._threads, self.name
+        reading, chain, threads, name, last = (
+            self._reading(call, target),
+            self.chain,
+            self._threads,
+            self.name,
+            self._last,
+        )
 
-        def read(key: str, args: Any, kwargs: Any) -> Answer[Any]:
-            answer = drive(chain.read(reading, threads, key, args, kwargs))
+        def read(word: str, key: str, args: Any, kwargs: Any) -> Answer[Any]:
+            kept = last(key)
+            answer = None if kept is None or word == "static" else chain.fresh(kept[0])
+            if answer is None:
+                answer = drive(chain.read(reading, threads, word, key, args, kwargs))
             collected = COLLECTED.get()
             if collected is not None:
                 collected.note(name, answer)
@@ -271,21 +282,19 @@ class ReadChain(Layer):
         return read
 
     def _reader_async(self, call: AsyncCall, target: Target) -> Callable[..., Awaitable[Answer[Any]]]:
-        reading, chain, tasks, name = self._reading(call, target), self.chain, self._tasks, self.name
+        reading, chain, tasks, name, last = self._reading(call, target), self.chain, self._tasks, self.name, self._last
 
-        async def read(key: str, args: Any, kwargs: Any) -> Answer[Any]:
-            answer = await chain.read(reading, tasks, key, args, kwargs)
+        async def read(word: str, key: str, args: Any, kwargs: Any) -> Answer[Any]:
+            kept = last(key)
+            answer = None if kept is None or word == "static" else chain.fresh(kept[0])
+            if answer is None:
+                answer = await chain.read(reading, tasks, word, key, args, kwargs)
             collected = COLLECTED.get()
             if collected is not None:
                 collected.note(name, answer)
             return answer
 
         return read
-
-    def _quick(self) -> tuple[Callable[[str], Any], Clock, Any]:
-        """Return what serves a fresh answer of this process, where nobody has to be asked how far reads go."""
-        quick = _nothing if self._local is None or self._reach is not None else self._local.last
-        return quick, self._clock, self.chain.reads.local
 
 
 def _nothing(key: str) -> None:
