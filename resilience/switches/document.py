@@ -3,7 +3,13 @@
     schema = 1                       # may be left out
     [switches]
     recommendations = true
-    catalogue = { enabled = false, reason = "stock database down" }
+    catalogue = { enabled = false, reason = "stock database down", until = 2026-11-24T22:00:00Z }
+    checkout_v2 = { enabled = true, percentage = 25 }
+
+    [switches.page_size]
+    variants = { small = 20, large = 100 }
+    default = "small"
+    split = { large = 10 }
 
 In JSON the same: `{"switches": {"recommendations": true}}`.
 """
@@ -15,25 +21,21 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, cast
 
 from backstay.errors import Misuse
 
-__all__ = ["Document", "Switch", "check_name", "parse"]
+from .model import Switch
+
+__all__ = ["Document", "Switch", "check_name", "parse", "read"]
 
 SCHEMA = 1
 LARGEST = 1 << 20
 MOST = 10_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-/]{0,99}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Switch:
-    """The state of one switch: `enabled` says whether the function behind it runs."""
-
-    enabled: bool
-    reason: str = ""
+_ENTRIES = frozenset(("enabled", "reason", "percentage", "variants", "default", "split", "off", "until"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +71,18 @@ def parse(text: bytes, *, form: str) -> Document:
     schema = entries.get("schema", SCHEMA)
     if type(schema) is not int or schema != SCHEMA:
         raise Misuse(f"switch documents of schema {schema!r} are not understood; this version reads schema {SCHEMA}")
-    if len(given) > MOST:
-        raise Misuse(f"a switch document has at most {MOST:,} switches, this one has {len(given):,}")
-    switches = {check_name(name): _switch(name, state) for name, state in given.items()}
-    return Document(switches=MappingProxyType(switches))
+    return Document(switches=read(given))
+
+
+def read(section: Mapping[str, Any]) -> Mapping[str, Switch]:
+    """Read the table of switches, as it stands in a document or in the section `switches` of an envelope.
+
+    Raises:
+        Misuse: anything in it is not understood.
+    """
+    if len(section) > MOST:
+        raise Misuse(f"a switch document has at most {MOST:,} switches, this one has {len(section):,}")
+    return MappingProxyType({check_name(name): _switch(name, state) for name, state in section.items()})
 
 
 def check_name(name: object) -> str:
@@ -89,13 +99,27 @@ def check_name(name: object) -> str:
 def _switch(name: str, state: Any) -> Switch:
     if isinstance(state, bool):
         return Switch(enabled=state)
-    entries = _table(state)
-    enabled, reason = entries.get("enabled"), entries.get("reason", "")
+    entries = dict(_table(state))
+    enabled = entries.get("enabled", True if "variants" in entries else None)
     if not isinstance(enabled, bool):
         raise Misuse(f"switch {name!r} must be true, false or {{ enabled = true, reason = '...' }}, got {state!r:.80}")
-    if set(entries) - {"enabled", "reason"} or not isinstance(reason, str):
-        raise Misuse(f"switch {name!r} has an entry that is not understood; known: enabled, reason (a text)")
-    return Switch(enabled=enabled, reason=reason[:500])
+    until = entries.get("until")
+    if isinstance(until, datetime):  # TOML has moments
+        entries["until"] = until = until.isoformat()
+    tables = all(isinstance(entries.get(entry, {}), Mapping) for entry in ("variants", "split"))
+    texts = all(isinstance(entries.get(entry, ""), str) for entry in ("reason", "default", "off"))
+    if set(entries) - _ENTRIES or not tables or not texts or not isinstance(until, str | None):
+        raise Misuse(
+            f"switch {name!r} has an entry that is not understood; known: enabled, reason, default, off (texts), "
+            "until (a moment), percentage (a number), variants, split (tables)"
+        )
+    if "variants" in entries and not entries["variants"]:
+        raise Misuse(f"switch {name!r}: variants are at least one, as in {{ variants = {{ a = 1 }}, default = 'a' }}")
+    try:
+        fields: dict[str, Any] = {**entries, "enabled": enabled}
+        return Switch(**fields)
+    except Misuse as error:
+        raise Misuse(f"switch {name!r}: {error}") from None
 
 
 def _table(value: Any) -> dict[str, Any]:

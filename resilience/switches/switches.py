@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import unquote
 
@@ -18,6 +18,9 @@ from backstay.url import choose, parse
 
 from ..forks import renew_in_child
 from .document import Document, Switch, check_name
+from .model import Value, agree, standing
+from .reading import Reading
+from .snapshot import Snapshot, layered
 from .source import Source
 from .sources.file import FileSource
 from .sources.memory import MemorySource
@@ -49,40 +52,7 @@ class Status:
     problem: str
 
 
-class Snapshot:
-    """The states of all switches at one moment; never changes (SW-9)."""
-
-    __slots__ = ("_states", "on", "version")
-
-    def __init__(self, states: Mapping[str, Switch], version: int) -> None:
-        self._states = MappingProxyType(dict(states))
-        self.on = {name: state.enabled for name, state in states.items()}
-        self.version = version
-
-    def enabled(self, name: str) -> bool:
-        """Return whether the function behind the switch runs.
-
-        Raises:
-            Misuse: there is no such switch.
-        """
-        try:
-            return self.on[name]
-        except KeyError:
-            known = ", ".join(sorted(self.on)) or "none"
-            raise Misuse(f"no switch {name!r}; known: {known}") from None
-
-    def reason(self, name: str) -> str:
-        """Return why the switch is as it is, or an empty text."""
-        self.enabled(name)
-        return self._states[name].reason
-
-    @property
-    def states(self) -> Mapping[str, Switch]:
-        """All switches by name."""
-        return self._states
-
-
-class Switches:
+class Switches(Reading):
     """Degradation switches that a source delivers.
 
     Guarantees: a read takes no lock and does no I/O; a document takes effect whole or not at all; one that is
@@ -99,6 +69,7 @@ class Switches:
             neither is refused by name.
         interval: seconds between two looks, or None to look only when `refresh` is called.
         clock: monotonic seconds.
+        wall: seconds since 1970, which only `until` is held against, once a look.
 
     Raises:
         Misuse: a name is wrong; or there are no defaults and the source has no valid document.
@@ -108,21 +79,23 @@ class Switches:
         self,
         source: Source,
         *,
-        defaults: Mapping[str, bool] | None = None,
+        defaults: Mapping[str, Value | Switch] | None = None,
         interval: float | None = 1.0,
         clock: Clock = monotonic,
+        wall: Clock = time.time,
     ) -> None:
         if interval is not None and not 0.01 <= interval <= 3600:
             raise Misuse(f"interval must be from 0.01 to 3600 s, got {interval!r}")
         self.source = source
         self.interval = interval or 0.0
         self._clock = clock
-        self._defaults = {check_name(name): Switch(enabled=bool(state)) for name, state in (defaults or {}).items()}
+        self._defaults = {check_name(name): standing(state) for name, state in (defaults or {}).items()}
         self._document = Document(switches={})
         self._seen: dict[str, Switch] = {}
         self._overrides: dict[str, Switch] = {}
         self._version = 0
         self._problem = ""
+        self._refused: str | None = None
         self._state: State = "ready"
         self._confirmed_at = clock()
         self._lock = threading.Lock()
@@ -130,8 +103,8 @@ class Switches:
             result: counter("config.applies", "{apply}", source=source.kind, result=result)
             for result in ("applied", "unchanged", "invalid", "unavailable")
         }
-        self.current = Snapshot(self._defaults, 0)
-        self._on = self.current.on
+        self._wall = wall
+        self._publish()
         try:
             self._look()
         except BackstayError as error:
@@ -150,7 +123,7 @@ class Switches:
         cls,
         source: str | Path | Source,
         *,
-        defaults: Mapping[str, bool] | None = None,
+        defaults: Mapping[str, Value | Switch] | None = None,
         interval: float | None = 1.0,
     ) -> Switches:
         """Return the switches of a source.
@@ -173,21 +146,6 @@ class Switches:
         return cls(found, defaults=defaults, interval=interval)
 
     # --- reading -------------------------------------------------------------------------------------
-
-    def enabled(self, name: str) -> bool:
-        """Return whether the function behind the switch runs.
-
-        Raises:
-            Misuse: there is no such switch; the text names those that there are.
-        """
-        try:
-            return self._on[name]
-        except KeyError:
-            return self.current.enabled(name)
-
-    def snapshot(self) -> Snapshot:
-        """Return the states of all switches now, for a request that wants one view from start to end."""
-        return self.current
 
     def refuse(self, name: str) -> Degraded:
         """Return the error for a call to a function whose switch is off."""
@@ -228,22 +186,38 @@ class Switches:
 
     def refresh(self) -> bool:
         """Look for a new document now; return whether one was applied. What is wrong is reported, not raised."""
+        self._lapse()
         try:
             return self._look()
         except BackstayError as error:
             self._complain(error)
             return False
 
+    def _lapse(self) -> None:
+        """Let go of what has passed its `until`; also where the source cannot be read."""
+        lapses = self.current.lapses
+        if lapses is not None and self._wall() >= lapses:
+            with self._lock:
+                self._publish()
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the source has confirmed lately what is in force."""
+        return self._state == "ready"
+
     def _look(self) -> bool:
         with self._lock:
             document = self.source.poll()
             self._confirmed_at = self._clock()
             self._state, self._problem = "ready", ""
+            if document is None and self._refused is not None:
+                raise Misuse(self._refused)
             if document is None:
                 self._applied["unchanged"].n += 1
                 return False
+            self._agree(document)
             # A switch that was once seen stays known: a reader must not fail because an operator deleted a line.
-            self._seen.update(dict.fromkeys(self._document.switches, Switch(enabled=True)))
+            self._seen.update({name: switch.lapsed() for name, switch in self._document.switches.items()})
             gone = sorted(set(self._document.switches) - set(document.switches))
             self._document = document
             self._version += 1
@@ -253,9 +227,26 @@ class Switches:
             logger.warning("%s no longer has %s: back to default", self.source.name, ", ".join(gone[:20]))
         return True
 
+    def _agree(self, document: Document) -> None:
+        """Refuse, at each look until it is replaced, a document that gives a switch another type than the program."""
+        try:
+            for name, expected in self._defaults.items():
+                if name in document.switches:
+                    agree(name, expected, document.switches[name])
+        except Misuse as error:
+            self._refused = str(error)
+            raise
+        self._refused = None
+
     def _publish(self) -> None:
-        states = {**self._seen, **self._defaults, **self._document.switches, **self._overrides}
-        self.current = Snapshot(states, self._version)
+        self.current = layered(
+            seen=self._seen,
+            defaults=self._defaults,
+            document=self._document.switches,
+            overrides=self._overrides,
+            version=self._version,
+            now=self._wall(),
+        )
         self._on = self.current.on
 
     def _complain(self, error: BackstayError) -> None:
@@ -284,15 +275,15 @@ class Switches:
         return f"Switches({self.source.name!r}, version={self._version}, {self._state})"
 
 
-def _file(url: str, defaults: Mapping[str, bool] | None) -> Source:
+def _file(url: str, defaults: Mapping[str, Value | Switch] | None) -> Source:
     found = parse(url)
     if found.hosts and found.host != "localhost":
         raise Misuse(f"{url!r} names a host; write three slashes: file:///{found.host}{unquote(found.path)}")
     return FileSource(found.path)
 
 
-def _memory(url: str, defaults: Mapping[str, bool] | None) -> Source:
+def _memory(url: str, defaults: Mapping[str, Value | Switch] | None) -> Source:
     return MemorySource(defaults)
 
 
-_SOURCES: dict[str, Callable[[str, Mapping[str, bool] | None], Source]] = {"file": _file, "memory": _memory}
+_SOURCES: dict[str, Callable[[str, Mapping[str, Value | Switch] | None], Source]] = {"file": _file, "memory": _memory}

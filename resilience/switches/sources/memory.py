@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..document import Document, Switch, check_name
+from ..document import Document, check_name
+from ..model import Switch, Value, standing
 
 __all__ = ["MemorySource"]
 
@@ -16,11 +17,11 @@ class MemorySource:
     kind = "memory"
     name = "memory://"
 
-    def __init__(self, switches: Mapping[str, bool] | None = None) -> None:
+    def __init__(self, switches: Mapping[str, Value | Switch] | None = None) -> None:
         self._present = _document(switches or {})
         self._last: Document | None = None
 
-    def publish(self, switches: Mapping[str, bool]) -> None:
+    def publish(self, switches: Mapping[str, Value | Switch]) -> None:
         """Replace the document; it is in force after the next poll."""
         self._present = _document(switches)
 
@@ -33,6 +34,6 @@ class MemorySource:
         return present
 
 
-def _document(switches: Mapping[str, bool]) -> Document:
-    states = {check_name(name): Switch(enabled=bool(enabled)) for name, enabled in switches.items()}
+def _document(switches: Mapping[str, Value | Switch]) -> Document:
+    states = {check_name(name): standing(value) for name, value in switches.items()}
     return Document(switches=MappingProxyType(states))
