@@ -13,6 +13,7 @@ from backstay.telemetry import counter
 
 from ..forks import renew_in_child
 from ..switches.switches import Switches
+from .applying import Applying
 from .arrangement import Entry, Order
 from .document import Form, read
 from .overlay import Change
@@ -117,7 +118,32 @@ class Pipelines:
         self._applied[word].n += 1
         return changed
 
+    @property
+    def section(self) -> str:
+        """The section of a delivered document that is about pipelines."""
+        return "pipelines"
+
+    def prepare(self, section: Mapping[str, Any]) -> Applying:
+        """Return the change that a section stands for, checked and compiled, and change nothing yet.
+
+            plane.attach(pipelines)
+
+        Raises:
+            Misuse: as for `apply`.
+        """
+        document = read({"pipelines": section})
+        with self._lock:
+            return self._plan(document)
+
     def _apply(self, document: Mapping[str, Mapping[str, Any]]) -> bool:
+        change = self._plan(document)
+        change.apply()
+        gone = change.emptied - set(document)
+        if gone:
+            logger.warning("the document no longer has %s: back to what code gave", ", ".join(sorted(gone)[:20]))
+        return change.changed
+
+    def _plan(self, document: Mapping[str, Mapping[str, Any]]) -> Applying:
         fresh: dict[str, Pipeline] = {}
         changes: list[Change] = []
         for name in dict.fromkeys((*self._pipelines, *document)):
@@ -125,20 +151,7 @@ class Pipelines:
             if pipeline is None:
                 pipeline = fresh[name] = Pipeline(name, switches=self._switches)
             changes.append(pipeline.prepare(document.get(name, {})))
-        done: list[Change] = []
-        try:
-            for change in changes:
-                done.append(change)
-                change.apply()
-        except BaseException:
-            while done:
-                done.pop().undo()
-            raise
-        self._pipelines.update(fresh)
-        gone = [change.name for change in changes if change.emptied and change.name not in document]
-        if gone:
-            logger.warning("the document no longer has %s: back to what code gave", ", ".join(sorted(gone)[:20]))
-        return bool(fresh) or any(change.changes for change in changes)
+        return Applying(self._pipelines, fresh, changes)
 
     def renew(self) -> None:
         """Replace the lock in a forked child."""
