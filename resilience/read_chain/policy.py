@@ -13,19 +13,18 @@ from backstay.errors import Misuse
 from backstay.url import require
 
 from ..circuit_breaker import CircuitBreaker
-from ..fallback import CacheSettings, FallbackSettings
-from ..fallback.cover import Fitted
+from ..fallback import CacheSettings
 from ..fallback.settings import NOTHING
 from ..policy import AsyncCall, Call, Layer, Target, target_of
 from .answer import Answer
 from .backend import Shared
 from .chain import Chain
 from .collected import COLLECTED
+from .fitting import checked_key, key_of_target, reading_of, settings_of
 from .guarded import Guarded, breaker_of
 from .local import LocalCache
 from .make import TaskMake, ThreadMake
 from .reach import Reach, reaching
-from .reading import Reading
 from .settings import LocalTier, ReadSettings, RedisTier, StaticTier, tier_of
 
 __all__ = ["ReadChain"]
@@ -113,7 +112,7 @@ class ReadChain(Layer):
         if told is not None and not callable(told):
             raise Misuse(f"reach must be a function that returns a word such as 'origin', got {reach!r}")
         self.name = name
-        self._settings = _settings(name, settings, {
+        self._settings = settings_of(name, settings, {
             "on": on, "budget": budget, "absent": absent, "absent_for": absent_for, "jitter": jitter,
             "refills": refills,
         })  # fmt: skip
@@ -155,7 +154,7 @@ class ReadChain(Layer):
 
     def wrap(self, call: Call, target: Target) -> Call:
         """Return `call` as the origin of the chain."""
-        read, key_of = self._reader(call, target), self._key_of(target)
+        read, key_of = self._reader(call, target), key_of_target(self._static, self._keys, target)
         last, reach, clock, local = self._last, self._reach, self._clock, self.chain.reads.local
 
         def answered(*args: Any, **kwargs: Any) -> Any:
@@ -170,7 +169,7 @@ class ReadChain(Layer):
 
     def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
         """Return `call` as the origin of the chain."""
-        read, key_of = self._reader_async(call, target), self._key_of(target)
+        read, key_of = self._reader_async(call, target), key_of_target(self._static, self._keys, target)
         last, reach, clock, local = self._last, self._reach, self._clock, self.chain.reads.local
 
         async def answered(*args: Any, **kwargs: Any) -> Any:
@@ -198,7 +197,7 @@ class ReadChain(Layer):
         target = target_of(function, self.name)
         if target.is_stream:
             raise Misuse(f"{self.name!r}: {target.label}() is a stream, and a read chain keeps answers")
-        key_of, reach = self._key_of(target), self._reach
+        key_of, reach = key_of_target(self._static, self._keys, target), self._reach
         if target.is_async:
             read_async = self._reader_async(function, target)
 
@@ -227,11 +226,11 @@ class ReadChain(Layer):
         Raises:
             Unavailable, OutcomeUnknown, BreakerOpen: this process has forgotten, the distributed cache perhaps not.
         """
-        drive(self.chain.forget(self._threads, _checked_key(key)))
+        drive(self.chain.forget(self._threads, checked_key(key)))
 
     async def forget_async(self, key: str) -> None:
         """Forget, as `forget` does, from an event loop."""
-        await self.chain.forget(self._tasks, _checked_key(key))
+        await self.chain.forget(self._tasks, checked_key(key))
 
     # -- the end
 
@@ -247,27 +246,9 @@ class ReadChain(Layer):
 
     # -- fitting
 
-    def _reading(self, call: Any, target: Target) -> Reading:
-        fitted = Fitted.to(target, FallbackSettings(answer=self._static.answer, cached=self._keys))
-        return Reading(
-            function=call, static=fitted.answer, awaited=fitted.awaited, source=self._static.source
-        )  # fmt: skip
-
-    def _key_of(self, target: Target) -> _KeyOf:
-        make = Fitted.to(target, FallbackSettings(answer=self._static.answer, cached=self._keys)).key
-        assert make is not None  # there are settings of a key
-        if not callable(self._keys.key):
-            return make
-        return lambda args, kwargs: _checked_key(make(args, kwargs))
-
     def _reader(self, call: Call, target: Target) -> Callable[..., Answer[Any]]:
-        reading, chain, threads, name, last = (
-            self._reading(call, target),
-            self.chain,
-            self._threads,
-            self.name,
-            self._last,
-        )
+        reading, chain = reading_of(self._static, self._keys, call, target), self.chain
+        threads, name, last = self._threads, self.name, self._last
 
         def read(word: str, key: str, args: Any, kwargs: Any) -> Answer[Any]:
             kept = last(key)
@@ -282,7 +263,8 @@ class ReadChain(Layer):
         return read
 
     def _reader_async(self, call: AsyncCall, target: Target) -> Callable[..., Awaitable[Answer[Any]]]:
-        reading, chain, tasks, name, last = self._reading(call, target), self.chain, self._tasks, self.name, self._last
+        reading, chain = reading_of(self._static, self._keys, call, target), self.chain
+        tasks, name, last = self._tasks, self.name, self._last
 
         async def read(word: str, key: str, args: Any, kwargs: Any) -> Answer[Any]:
             kept = last(key)
@@ -299,19 +281,3 @@ class ReadChain(Layer):
 
 def _nothing(key: str) -> None:
     return None
-
-
-def _checked_key(key: Any) -> str:
-    if not isinstance(key, str):
-        raise Misuse(f"a key is a text such as 'product:7', got {key!r:.100}")
-    return key
-
-
-def _settings(name: str, settings: ReadSettings | None, single: Mapping[str, Any]) -> ReadSettings:
-    told = {option: value for option, value in single.items() if value is not None}
-    if settings is None:
-        return ReadSettings(**told)
-    given: Any = settings
-    if told or not isinstance(given, ReadSettings):
-        raise Misuse(f"read chain {name!r}: give settings=ReadSettings(...) or the single options, not both")
-    return settings
