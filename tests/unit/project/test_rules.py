@@ -92,7 +92,7 @@ DRIVER_HOMES = {
     "redis": r"^backstay/redis/|/backends/|^locks/guards/redis/|/(connect|connection|source)\.py$|^backstay/testing/"
     r"|^resilience/(circuit_breaker/shared|pybreaker)/|^resilience/read_chain/policy",
     "kazoo": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
-    "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy)|resilience/switch_service)/|"
+    "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy)|resilience/(switch_service|write_behind))/|"
     r"^locks/(connection|source)|^backstay/testing/(txn|sharding)",
     "flask": r"^backstay/flask|/flask|/http|/frameworks/|/client_identity|^backstay/testing/",
     "fastapi": r"^backstay/fastapi|/fastapi|/http|/frameworks/|^resilience/switch_service/|^backstay/testing/",
