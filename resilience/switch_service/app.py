@@ -24,7 +24,7 @@ from .access import Access
 from .board import Board
 from .errors import Conflict, Refused
 from .requests import problem_answer
-from .routes import config, events, instances, page, session, tokens
+from .routes import config, events, instances, ofrep, page, session, tokens
 from .service import Service
 from .store import Store
 from .validation import Check, Validation
@@ -94,7 +94,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
-    made = [each.router(service) for each in (config, events, instances, tokens, session)]
+    made = [each.router(service) for each in (config, events, instances, ofrep, tokens, session)]
     made.append(page.router(service, _page() if files is None else files))
     for router in made:
         app.router.routes.extend(router.routes)  # included routers are searched one by one: 10 µs a request

@@ -41,6 +41,7 @@ class Holders:
         self._database = database
         self._records = records
         self._wall = wall
+        self._signing_key = b""
 
     def first(self) -> Minted | None:
         """Return a token that may do everything, at the first start with a database and never again."""
@@ -162,8 +163,10 @@ class Holders:
 
     def signing_key(self) -> bytes:
         """Return what all replicas of this database sign with."""
-        with self._database.read() as connection:
-            return bytes.fromhex(connection.scalar(select(state.c.signing_key)) or "")
+        if not self._signing_key:
+            with self._database.read() as connection:
+                self._signing_key = bytes.fromhex(connection.scalar(select(state.c.signing_key)) or "")
+        return self._signing_key
 
     def _add(
         self,

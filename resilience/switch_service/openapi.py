@@ -58,12 +58,12 @@ def described(
 
     Args:
         summary: one line.
-        role: that is needed; empty for none, `session` for the page's own.
+        role: that is needed; empty for none, `session` for the page's own, `ticket` for what a URL lets in.
         body: schema of the JSON that it takes.
         path: parameters of the path that its function does not name.
     """
     extra: dict[str, Any] = {"x-backstay-role": role}
-    if role and role != "session":
+    if role not in ("", "session", "ticket"):
         extra["security"] = [{"token": []}, {"session": []}]
     elif role == "session":
         extra["security"] = [{"session": []}]

@@ -58,13 +58,13 @@ def router(service: Service) -> APIRouter:
             await _notice_older_database(service, scope, known, posted)
             posted = await service.present(scope)
         wait = _wait_of(request)
-        if wait and known is not None and _holds(known, posted.etag):
+        if wait and known is not None and holds(known, posted.etag):
             with service.board.listening(scope) as listener:
                 posted = service.board[scope] or posted  # it may have changed before anybody listened
-                if _holds(known, posted.etag):
+                if holds(known, posted.etag):
                     posted = await listener.next(wait) or posted
         headers = {"ETag": posted.etag, "Cache-Control": "no-cache", "Vary": "Authorization, Cookie"}
-        if known is not None and _holds(known, posted.etag):
+        if known is not None and holds(known, posted.etag):
             return Response(status_code=304, headers=headers)
         if request.query_params.get("format") == "toml":
             try:
@@ -169,7 +169,7 @@ def number_of(request: Request, name: str, *, most: int = (1 << 53) - 1) -> int 
     return int(text)
 
 
-def _holds(known: str, etag: str) -> bool:
+def holds(known: str, etag: str) -> bool:
     """Return whether an If-None-Match names this entity."""
     return known in (etag, "*") or etag in (each.strip().removeprefix("W/") for each in known.split(","))
 
@@ -229,7 +229,7 @@ async def _matched(service: Service, request: Request, scope: str) -> int:
         )
     await service.watch.fetch(scope)
     posted = service.board[scope]
-    if posted is None or not _holds(match, posted.etag):
+    if posted is None or not holds(match, posted.etag):
         there = 0 if posted is None else posted.cursor[1]
         raise Refused(
             412, "Not the present version", f"{scope} has version {there} now; look at it again",

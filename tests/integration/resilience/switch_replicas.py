@@ -48,9 +48,13 @@ class Replica:
         self._rest = threading.Thread(target=self._drain, daemon=True)
         self._rest.start()
         end = time.monotonic() + 20
-        while not self._answers():
-            assert time.monotonic() < end, "".join(self.output)
-            time.sleep(0.02)
+        try:
+            while not self._answers():
+                assert time.monotonic() < end, "".join(self.output)
+                time.sleep(0.02)
+        except BaseException:
+            self.close()
+            raise
 
     def _answers(self) -> bool:
         try:

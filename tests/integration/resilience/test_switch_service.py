@@ -13,8 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+from openfeature import api
+from openfeature.contrib.provider.ofrep import OFREPProvider
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.exception import ErrorCode
+from openfeature.flag_evaluation import Reason
 
 from backstay.resilience.switch_service import Store
+from backstay.resilience.switches.evaluation import bucket_of
 from integration.resilience.switch_replicas import CONFIG, SCOPE, Operator, Replica, events
 
 Start = Callable[..., Replica]
@@ -250,3 +256,54 @@ def test_SW10_a_service_that_stops_lets_its_listeners_go(tmp_path: Path, start: 
         assert replica.stop() in ENDED
         assert time.monotonic() - began < 10.0
         assert waiting.exception(10) is not None or waiting.result().status_code in (304, 500, 503)
+
+
+def test_a_provider_made_by_others_reads_switches_by_ofrep(tmp_path: Path, start: Start) -> None:
+    replica = start(sqlite(tmp_path))
+    operator = replica.operator()
+    sizes = {"variants": {"small": 20, "large": 100}, "default": "small", "split": {"large": 50}}
+    theme = {"variants": {"dark": {"ink": "white"}, "light": {"ink": "black"}}, "default": "dark"}
+    answer = operator.change(0, recommendations=True, page_size=sizes, theme=theme, greeting={
+        "variants": {"short": "hi"}, "default": "short"})  # fmt: skip
+    assert answer.status_code == 200, answer.text
+    provider = OFREPProvider(
+        f"{replica.url}{CONFIG}", headers_factory=lambda: {"Authorization": f"Bearer {replica.token}"}
+    )
+    api.set_provider(provider, domain="switches")
+    client = api.get_client(domain="switches")
+    assert client.get_boolean_value("recommendations", False) is True
+    customer = EvaluationContext("customer-7")
+    found = client.get_integer_details("page_size", 1, customer)
+    assert found.value == (100 if bucket_of("page_size", "customer-7") < 50_000 else 20)
+    assert (found.reason, found.flag_metadata["version"]) == (Reason.SPLIT, 1)
+    assert client.get_string_value("greeting", "?") == "hi"
+    assert client.get_object_value("theme", {}) == {"ink": "white"}
+    missing = client.get_boolean_details("nowhere", True)
+    assert (missing.value, missing.error_code) == (True, ErrorCode.FLAG_NOT_FOUND)
+    wrong = client.get_string_details("page_size", "?")
+    assert (wrong.value, wrong.error_code) == ("?", ErrorCode.TYPE_MISMATCH)
+    operator.change(1, recommendations=False)
+    details = client.get_boolean_details("recommendations", True)
+    assert (details.value, details.reason) == (False, Reason.DISABLED)
+    provider.session.close()
+    api.clear_providers()
+
+
+def test_an_ofrep_stream_tells_of_each_change(tmp_path: Path, start: Start) -> None:
+    replica = start(sqlite(tmp_path))
+    operator = replica.operator()
+    operator.change(0, a=True)
+    bulk = operator.client.post(f"{CONFIG}/ofrep/v1/evaluate/flags", json={})
+    (stream,) = bulk.json()["eventStreams"]
+    with httpx.Client(timeout=15.0) as nobody, nobody.stream("GET", stream["url"]) as response:
+        heard = (data for kind, data in events(response) if kind == "message")
+        first = next(heard)
+        operator.change(1, a=False)
+        second = next(heard)
+    assert first["type"] == second["type"] == "refetchEvaluation"
+    assert second["etag"] != first["etag"]
+    again = operator.client.post(
+        f"{CONFIG}/ofrep/v1/evaluate/flags", json={}, params={"flagConfigEtag": second["etag"]},
+        headers={"If-None-Match": bulk.headers["etag"]},
+    )  # fmt: skip
+    assert (again.status_code, again.json()["flags"][0]["value"]) == (200, False)
