@@ -39,14 +39,14 @@ _Place: TypeAlias = Annotated[str, typer.Argument(metavar="SCOPE", help="applica
 _Reason: TypeAlias = Annotated[str, typer.Option("--reason", help="Why; it stands in the history.")]
 _DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
 _STORE = "sqlite:///switches.db"
-_URL = "http://127.0.0.1:8000"
+_URL = "http://127.0.0.1:8321"
 
 
 @app.command("serve")
 def serve(
     store: _StoreUrl = _STORE,
     host: str = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8321,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="Key of the TLS certificate.")] = None,
     ssl_certfile: Annotated[Path | None, typer.Option(help="TLS certificate.")] = None,
     public_url: Annotated[str, typer.Option(help="Where clients reach the service, if not where they ask.")] = "",

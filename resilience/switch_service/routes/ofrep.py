@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -127,14 +127,13 @@ async def _asked(service: Service, request: Request) -> tuple[tuple[Caller, Post
     flags = Flags(posted, read(posted.envelope.items.get("switches", {})), service.store.wall())
     body = await body_of(request, at_most=LARGEST_REQUEST)
     try:
-        given = json_of(body) if body.strip() else {}
+        given: Any = json_of(body) if body.strip() else {}
     except Refused as error:
         return (caller, posted), flags, _failed(400, "PARSE_ERROR", error.detail, key=request.path_params.get("key"))
     if not isinstance(given, dict):
         failed = _failed(400, "PARSE_ERROR", "the body must be a JSON object", key=request.path_params.get("key"))
         return (caller, posted), flags, failed
-    found: dict[str, Any] = given
-    return (caller, posted), flags, found
+    return (caller, posted), flags, cast("dict[str, Any]", given)
 
 
 async def _scope(service: Service, request: Request) -> tuple[Caller, str]:

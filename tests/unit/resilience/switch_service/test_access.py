@@ -75,7 +75,7 @@ def test_each_route_answers_each_role_as_the_table_says(desk: Desk, method: str,
         if wanted == 0:
             answers.append(0)
             continue
-        body = {} if method in ("POST", "PATCH") else None
+        body: dict[str, Any] | None = {} if method in ("POST", "PATCH") else None
         headers = desk.headers(who) if who else {}
         answers.append(desk.client.request(method, path_of(template), headers=headers, json=body).status_code)
     assert tuple(answers) == expected
@@ -95,7 +95,7 @@ def test_no_route_is_missing_in_the_table(desk: Desk) -> None:
     for route in every(desk.app.routes):
         if route.path != "/openapi.json":  # says nothing that the source does not
             assert isinstance(route, APIRoute), route
-            there |= {(method, route.path) for method in route.methods}
+            there |= {(method, route.path) for method in route.methods or ()}
     assert there == {*MATRIX, *STREAMS}
 
 
@@ -190,7 +190,8 @@ def test_an_admin_of_some_scopes_cannot_make_or_see_tokens_for_more(desk: Desk) 
     ],
 )
 def test_what_is_no_token_opens_nothing(desk: Desk, sent: str) -> None:
-    answer = desk.client.get("/v1/scopes", headers={"Authorization": sent.encode("latin-1")})
+    headers: Any = {"Authorization": sent.encode("latin-1")}
+    answer = desk.client.get("/v1/scopes", headers=headers)
     assert (answer.status_code, answer.json()["title"]) == (401, "Not known")
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
@@ -314,9 +315,9 @@ def test_scopes_and_patterns_are_checked() -> None:
         with pytest.raises(Misuse):
             check_scope(wrong)
     assert check_pattern("*") == "*/*"
-    for wrong in ("shop", "sh*p/x", "**/x", "", 7):
+    for pattern in ("shop", "sh*p/x", "**/x", "", 7):
         with pytest.raises(Misuse):
-            check_pattern(wrong)
+            check_pattern(pattern)
     assert covers(["shop/*"], "shop/production")
     assert not covers(["shop/*"], "shopping/production")
     assert covers(["*/staging"], "bank/staging")

@@ -223,7 +223,7 @@ def test_SW10_a_long_poll_answers_when_a_version_is_written(desk: Desk) -> None:
     assert desk.ask("GET", f"{CONFIG}?wait=nan").status_code == 422
 
 
-names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 values = st.recursive(
     st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | names,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),

@@ -105,7 +105,8 @@ def test_a_token_for_one_scope_needs_no_scope_in_the_url(desk: Desk) -> None:
 
 
 def test_flags_with_slashes_in_their_names_are_found(desk: Desk) -> None:
-    desk.change(0, **{"checkout/v2": True})
+    named: dict[str, Any] = {"checkout/v2": True}
+    desk.change(0, **named)
     assert evaluate(desk, "checkout/v2").json()["value"] is True
 
 
