@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .evaluation import Cause, Key
+from .model import Kind
 from .snapshot import Snapshot
 
 __all__ = ["Details", "Reading"]
@@ -19,6 +20,7 @@ class Details:
     Attributes:
         name: of the switch.
         value: for the key; objects are read-only.
+        kind: its type: `boolean`, `number`, `text` or `object`.
         variant: its name; `on` or `off` for a boolean switch without variants.
         cause: `default` where no document speaks of the switch, or no key was given to a split; `static`; `split`
             by the key's bucket; `disabled`; `stale` where the source did not confirm it lately.
@@ -29,6 +31,7 @@ class Details:
 
     name: str
     value: Any
+    kind: Kind
     variant: str
     cause: Cause
     reason: str
@@ -111,6 +114,7 @@ class Reading:
         return Details(
             name=name,
             value=chosen.value,
+            kind=switch.kind,
             variant=chosen.variant,
             cause=chosen.cause if self.confirmed else "stale",
             reason=switch.reason,

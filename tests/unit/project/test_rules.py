@@ -102,6 +102,7 @@ DRIVER_HOMES = {
     "tenacity": r"^resilience/retry/",
     "pybreaker": r"^resilience/pybreaker",
     "limits": r"^resilience/(limits|rate_limiting/(grammar|strategies/))",
+    "openfeature": r"^resilience/switches/openfeature",
     "typer": r"cli",
 }
 
@@ -118,7 +119,7 @@ def test_what_the_library_imports_is_declared_and_what_is_declared_is_used() -> 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
     declared = {re.split(r"[\[>=]", need)[0].lower() for need in needs} - {"backstay"}
-    modules = {"opentelemetry-api": "opentelemetry", "opentelemetry-sdk": "opentelemetry.sdk", "pyyaml": "yaml"}
+    modules = {"opentelemetry-api": "opentelemetry", "opentelemetry-sdk": "opentelemetry.sdk", "pyyaml": "yaml", "openfeature-sdk": "openfeature"}
     shipped_with_others = {"starlette", "werkzeug"}
     pytest_for_suites = {"pytest"}
     foreign = {root for path in library() for root in roots(path)} - sys.stdlib_module_names - {"backstay"}
