@@ -36,7 +36,7 @@ class Shared(Protocol):
 
         Raises:
             Unavailable, OutcomeUnknown: no answer in time.
-            BreakerOpen: it was not asked.
+            Rejected: it was not asked.
         """
         ...
 
@@ -52,6 +52,6 @@ class Shared(Protocol):
             lives: seconds from that moment.
 
         Raises:
-            Unavailable, OutcomeUnknown, BreakerOpen: as for `look`.
+            Unavailable, OutcomeUnknown, Rejected: as for `look`.
         """
         ...

@@ -85,6 +85,17 @@ class Chain:
             key: of the answer.
             args, kwargs: of the call.
         """
+        try:
+            answer = await self._read(reading, make, word, key, args, kwargs)
+        except Exception:
+            self.reads.miss.n += 1
+            raise
+        self.reads.served(answer)
+        return answer
+
+    async def _read(
+        self, reading: Reading, make: Make, word: str, key: str, args: Any, kwargs: Any
+    ) -> Answer[Any]:  # fmt: skip
         now = self.clock()
         best = None if word == "static" else self._at_hand(key, now)
         refusal: Exception | None = None
@@ -97,17 +108,14 @@ class Chain:
             if best is None and refusal is None:
                 refusal = Degraded(f"{self.name!r} reads no farther than its {word.replace('_', ' ')} now")
         if best is not None:
-            answer = self._answer(best, joined=joined)
-        else:
-            answer = await self._static(reading, refusal or Degraded(), args, kwargs)
-        self.reads.served(answer)
-        return answer
+            return self._answer(best, joined=joined)
+        return await self._static(reading, refusal or Degraded(), args, kwargs)
 
     async def forget(self, make: Make, key: str) -> None:
         """Let no tier serve what the origin was asked for before now.
 
         Raises:
-            Unavailable, OutcomeUnknown, BreakerOpen: the distributed cache was not told, or perhaps not.
+            Unavailable, OutcomeUnknown, Rejected: the distributed cache was not told, or perhaps not.
         """
         now = self.clock()
         self.flights.detach(("origin", key), ("distributed_cache", key))
@@ -276,14 +284,12 @@ class Chain:
 
     async def _static(self, reading: Reading, refusal: Exception, args: Any, kwargs: Any) -> Answer[Any]:
         if reading.static is None:
-            self.reads.results["miss", False].n += 1
             raise refusal
         try:
             value = reading.static(refusal, args, kwargs)
             if reading.awaited:
                 value = await value
         except Exception as error:
-            self.reads.results["miss", False].n += 1
             if error is not refusal and error.__cause__ is None:
                 error.__cause__ = refusal
             raise
@@ -305,7 +311,7 @@ class Chain:
             source=found.source,
             age=max(0.0, now - found.moment),
             stale=found.source != "origin" and ttl <= 0,
-            ttl=ttl,
+            ttl=None if found.source == "origin" and ttl <= 0 else ttl,
             absent=found.absent,
             joined=joined,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from backstay.clock import Clock
-from backstay.errors import BackstayError, BreakerOpen, Misuse, OutcomeUnknown, Unavailable
+from backstay.errors import BackstayError, Misuse, OutcomeUnknown, Rejected, Unavailable
 
 from .answer import Found
 from .backend import Shared
@@ -94,7 +94,7 @@ class Distributed:
         """Put a mark in the place of an answer.
 
         Raises:
-            Unavailable, OutcomeUnknown, BreakerOpen: it was not put there, or perhaps not.
+            Unavailable, OutcomeUnknown, Rejected: it was not put there, or perhaps not.
         """
         timeout = max(0.001, for_exchange(left, self.tier.budget))
         await shared.keep(key, pack(key, FORGOTTEN, b""), None, timeout, lives=_FORGOTTEN_FOR)
@@ -118,7 +118,7 @@ class Distributed:
         return Found(value, moment, "distributed_cache", moment + fresh, moment + usable, absent)
 
     def _unreached(self, error: BackstayError) -> None:
-        if isinstance(error, BreakerOpen):
+        if isinstance(error, Rejected):  # an open breaker, or all connections in use
             self._reads.skipped.n += 1
             return
         if not isinstance(error, Unavailable | OutcomeUnknown | Misuse):

@@ -224,7 +224,7 @@ class ReadChain(Layer):
             key: as the template makes it, such as `product:7`.
 
         Raises:
-            Unavailable, OutcomeUnknown, BreakerOpen: this process has forgotten, the distributed cache perhaps not.
+            Unavailable, OutcomeUnknown, Rejected: this process has forgotten, the distributed cache perhaps not.
         """
         drive(self.chain.forget(self._threads, checked_key(key)))
 

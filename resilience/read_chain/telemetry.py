@@ -24,6 +24,7 @@ class Reads:
         sources = ("origin", "distributed_cache", "local_cache", "static", "cdn", "miss")
         self.results = {(source, stale): result(source, stale) for source in sources for stale in (False, True)}
         self.local = self.results["local_cache", False]
+        self.miss = self.results["miss", False]
 
         def fault(cause: str) -> Counter:
             return counter("read.faults", "{fault}", resource=name, policy_name=name, policy_type="cache", cause=cause)

@@ -43,5 +43,5 @@ async def check() -> None:
     assert_type(answer(7, language="de"), Answer[list[str]])
     assert_type(await answer_async(7), Answer[list[str]])
     assert_type(answer(7).age, float | None)
-    product("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    answer(7, lang="de")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    product("7")  # type: ignore[arg-type]
+    answer(7, lang="de")  # type: ignore[call-arg]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from redis import exceptions
 
 from backstay.clock import Clock, monotonic
-from backstay.errors import Unavailable
+from backstay.errors import BulkheadFull
 from backstay.redis import Settings, not_reached, refused, unanswered
 
 __all__ = ["BlockingLines", "Lines", "LoopLines"]
@@ -25,6 +25,7 @@ class Lines(Protocol):
         """Return the reply to one command; an error reply as an exception.
 
         Raises:
+            BulkheadFull: all connections were in use for as long as that.
             Unavailable: the command was not sent.
             OutcomeUnknown: it was, and there is no reply in time.
             Misuse: the server refused the credentials.
@@ -33,32 +34,22 @@ class Lines(Protocol):
 
 
 class _Rest:
-    """Connections at rest, by server, and how many there are in all."""
+    """Connections at rest, by server."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.idle: dict[object, deque[Any]] = {}
-        self.out = 0
 
     def take(self, settings: Settings) -> Any | None:
-        """Return a connection at rest, or None where a new one may be opened.
-
-        Raises:
-            Unavailable: too many are in use.
-        """
+        """Return a connection at rest, or None where a new one is to be opened."""
         with self.lock:
             resting = self.idle.get(settings.identity)
-            if not resting and self.out >= _MOST:
-                raise Unavailable(f"{settings.label}: all {_MOST} connections are in use")
-            self.out += 1
             return resting.pop() if resting else None
 
-    def give_back(self, settings: Settings, connection: Any | None) -> None:
-        """Put a connection back that owes no reply; None for one that is gone."""
+    def give_back(self, settings: Settings, connection: Any) -> None:
+        """Put a connection back that owes no reply."""
         with self.lock:
-            self.out -= 1
-            if connection is not None:
-                self.idle.setdefault(settings.identity, deque()).append(connection)
+            self.idle.setdefault(settings.identity, deque()).append(connection)
 
     def empty(self) -> list[Any]:
         """Take out all that rest."""
@@ -74,10 +65,19 @@ class BlockingLines:
     def __init__(self, clock: Clock = monotonic) -> None:
         self._clock = clock
         self._rest = _Rest()
+        self._turns = threading.BoundedSemaphore(_MOST)
 
     async def ask(self, settings: Settings, command: tuple[Any, ...], timeout: float) -> Any:
         """See `Lines.ask`."""
         until = self._clock() + timeout
+        if not self._turns.acquire(timeout=timeout):
+            raise _busy(settings)
+        try:
+            return self._ask(settings, command, until)
+        finally:
+            self._turns.release()
+
+    def _ask(self, settings: Settings, command: tuple[Any, ...], until: float) -> Any:
         while True:
             connection = self._rest.take(settings)
             rested = connection is not None
@@ -90,19 +90,19 @@ class BlockingLines:
                 sent = True
                 reply = connection.read_response(timeout=max(until - self._clock(), 0.001))
             except exceptions.AuthenticationError as error:
-                self._drop(settings, connection)
+                _drop(connection)
                 raise refused(settings.label, error, "the connection") from error
             except exceptions.ResponseError as error:
                 self._rest.give_back(settings, connection)
                 return error
             except (exceptions.RedisError, OSError) as error:
-                self._drop(settings, connection)
+                _drop(connection)
                 if rested and not _is_late(error) and self._clock() < until:
                     self.close()  # the server was restarted while they rested; every step may be repeated
                     continue
                 raise (unanswered if sent else not_reached)(settings.label, error) from error
             except BaseException:  # a reply may still be on its way
-                self._drop(settings, connection)
+                _drop(connection)
                 raise
             self._rest.give_back(settings, connection)
             return reply
@@ -112,11 +112,6 @@ class BlockingLines:
         for connection in self._rest.empty():
             connection.disconnect()
 
-    def _drop(self, settings: Settings, connection: Any | None) -> None:
-        if connection is not None:
-            connection.disconnect()
-        self._rest.give_back(settings, None)
-
 
 class LoopLines:
     """For the tasks of one event loop."""
@@ -124,10 +119,22 @@ class LoopLines:
     def __init__(self, clock: Clock = monotonic) -> None:
         self._clock = clock
         self._rest = _Rest()
+        self._turns = asyncio.Semaphore(_MOST)
 
     async def ask(self, settings: Settings, command: tuple[Any, ...], timeout: float) -> Any:
         """See `Lines.ask`."""
         until = self._clock() + timeout
+        try:
+            async with asyncio.timeout(timeout if self._turns.locked() else None):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise _busy(settings) from None
+        try:
+            return await self._ask(settings, command, until)
+        finally:
+            self._turns.release()
+
+    async def _ask(self, settings: Settings, command: tuple[Any, ...], until: float) -> Any:
         while True:
             connection = self._rest.take(settings)
             rested = connection is not None
@@ -141,19 +148,19 @@ class LoopLines:
                     sent = True
                     reply = await connection.read_response()
             except exceptions.AuthenticationError as error:
-                await self._drop(settings, connection)
+                await _drop_async(connection)
                 raise refused(settings.label, error, "the connection") from error
             except exceptions.ResponseError as error:
                 self._rest.give_back(settings, connection)
                 return error
             except (exceptions.RedisError, OSError) as error:
-                await self._drop(settings, connection)
+                await _drop_async(connection)
                 if rested and not _is_late(error) and self._clock() < until:
                     await self.aclose()
                     continue
                 raise (unanswered if sent else not_reached)(settings.label, error) from error
             except BaseException:  # a cancellation, too: the reply would be taken for that of the next command
-                await self._drop(settings, connection)
+                await _drop_async(connection)
                 raise
             self._rest.give_back(settings, connection)
             return reply
@@ -163,10 +170,19 @@ class LoopLines:
         for connection in self._rest.empty():
             await connection.disconnect(nowait=True)
 
-    async def _drop(self, settings: Settings, connection: Any | None) -> None:
-        self._rest.give_back(settings, None)
-        if connection is not None:
-            await connection.disconnect(nowait=True)  # `nowait`: closes the transport and waits for nobody
+
+def _drop(connection: Any | None) -> None:
+    if connection is not None:
+        connection.disconnect()
+
+
+async def _drop_async(connection: Any | None) -> None:
+    if connection is not None:
+        await connection.disconnect(nowait=True)  # `nowait`: closes the transport and waits for nobody
+
+
+def _busy(settings: Settings) -> BulkheadFull:
+    return BulkheadFull(f"{settings.label}: all {_MOST} connections are in use")
 
 
 def _is_late(error: BaseException) -> bool:

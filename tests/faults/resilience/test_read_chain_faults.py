@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -205,6 +206,37 @@ def test_DG6_the_loop_goes_on_beside_a_frozen_cache(server: Any) -> None:
 
     with frozen(server):
         asyncio.run(main())
+
+
+def test_DG6_more_tasks_than_connections_take_turns(server: Any) -> None:
+    chain = chain_on(server.url, "turns", tier_budget=5.0)
+
+    @chain.answers
+    async def read(product_id: int) -> int:
+        return product_id
+
+    async def main() -> None:
+        with measured() as counts:
+            for source in ("origin", "distributed_cache"):
+                answers = await asyncio.gather(*(read(each) for each in range(500)))
+                assert {answer.source for answer in answers} == {source}
+        assert counts.count("read.faults", resource="turns") == 0
+        clients = redis.Redis.from_url(server.url)
+        assert clients.info("clients")["connected_clients"] <= 65
+        clients.close()
+        await chain.aclose()
+
+    asyncio.run(main())
+
+
+def test_DG6_more_threads_than_connections_take_turns(server: Any) -> None:
+    chain = chain_on(server.url, "thread-turns", tier_budget=5.0)
+    read = chain.answers(echo)
+    with measured() as counts, ThreadPoolExecutor(80) as pool:
+        for source in ("origin", "distributed_cache"):
+            assert {answer.source for answer in pool.map(read, range(500))} == {source}
+    assert counts.count("read.faults", resource="thread-turns") == 0
+    chain.close()
 
 
 def test_DG6_tasks_that_are_cancelled_in_the_middle_leave_no_reply_to_others(server: Any) -> None:

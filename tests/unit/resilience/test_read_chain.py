@@ -182,8 +182,9 @@ def test_a_bug_of_the_origin_is_not_hidden(origin: Origin, error: Exception) -> 
     read = ReadChain("catalogue", local=LocalTier(max_stale=600), static="x", key="{product_id}")(origin.read())
     called(read, 1)
     origin.error = error
-    with pytest.raises(type(error)):
+    with measured() as counts, pytest.raises(type(error)):
         called(read, 1)
+    assert counts.count("read.results", resource="catalogue", source="miss") == 1
 
 
 def test_errors_of_a_driver_lead_down_the_chain_where_they_are_named(origin: Origin) -> None:
