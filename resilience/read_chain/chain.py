@@ -14,7 +14,6 @@ popular answer sends everybody to the origin.
 
 from __future__ import annotations
 
-import logging
 import math
 from contextvars import ContextVar
 from typing import Any
@@ -36,8 +35,6 @@ from .split import for_origin
 from .telemetry import Reads
 
 __all__ = ["Chain"]
-
-logger = logging.getLogger("backstay.resilience")
 
 _AS_OLD = 0.1  # s within which the answers of two tiers count as equally old: moments of two clocks
 _JUST_ABOUT = 0.002  # s before its deadline from which on a call was late: timers and clocks differ a little
@@ -109,7 +106,7 @@ class Chain:
                 refusal = Degraded(f"{self.name!r} reads no farther than its {word.replace('_', ' ')} now")
         if best is not None:
             return self._answer(best, joined=joined)
-        return await self._static(reading, refusal or Degraded(), args, kwargs)
+        return await reading.say(refusal or Degraded(), args, kwargs)
 
     async def forget(self, make: Make, key: str) -> None:
         """Let no tier serve what the origin was asked for before now.
@@ -224,7 +221,7 @@ class Chain:
             raise
         self.recovery.answered(permit)
         self.reads.fetched.n += 1
-        absent = self._is_absent(value)
+        absent = self.settings.is_absent(value)
         landed = Landed(self._from_origin(asked.key, value, began, absent))
         if flight is not None:
             self.flights.land(flight, landed)  # the others need not wait until it is stored elsewhere
@@ -274,26 +271,6 @@ class Chain:
         if self.local is not None:
             fresh_until = self.local.keep(key, value, began, absent=absent).fresh_until
         return Found(value, began, "origin", fresh_until, began, absent)
-
-    def _is_absent(self, value: Any) -> bool:
-        try:
-            return bool(self.settings.absent(value))
-        except Exception:  # the caller is to have the answer, not the error of a predicate
-            logger.exception("%r could not judge an answer of read chain %r", self.settings.absent, self.name)
-            return False
-
-    async def _static(self, reading: Reading, refusal: Exception, args: Any, kwargs: Any) -> Answer[Any]:
-        if reading.static is None:
-            raise refusal
-        try:
-            value = reading.static(refusal, args, kwargs)
-            if reading.awaited:
-                value = await value
-        except Exception as error:
-            if error is not refusal and error.__cause__ is None:
-                error.__cause__ = refusal
-            raise
-        return Answer(value=value, source=reading.source, age=None)
 
     # -- ages and deadlines
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..policy import Call
-from .answer import Found, Source
+from .answer import Answer, Found, Source
 from .make import Make
 
 __all__ = ["Asked", "Reading"]
@@ -27,6 +27,24 @@ class Reading:
     static: Call | None
     awaited: bool
     source: Source
+
+    async def say(self, refusal: Exception, args: Any, kwargs: Any) -> Answer[Any]:
+        """Return the static answer.
+
+        Raises:
+            the refusal: there is none. What making the answer raises carries it as its cause.
+        """
+        if self.static is None:
+            raise refusal
+        try:
+            value = self.static(refusal, args, kwargs)
+            if self.awaited:
+                value = await value
+        except Exception as error:
+            if error is not refusal and error.__cause__ is None:
+                error.__cause__ = refusal
+            raise
+        return Answer(value=value, source=self.source, age=None)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
@@ -14,6 +15,8 @@ from ..policy import from_mapping, positive_int, seconds
 from .codec import JSON, Codec
 
 __all__ = ["LocalTier", "ReadSettings", "RedisTier", "StaticTier", "tier_of"]
+
+logger = logging.getLogger("backstay.resilience")
 
 _MOST_BYTES = 512 * 1024 * 1024  # what Redis takes in one value
 
@@ -150,6 +153,14 @@ class ReadSettings:
         positive_int(self.refills, "refills")
         errors: Any = self.on
         object.__setattr__(self, "covering", FallbackSettings(answer=None, on=errors, read_only=True))
+
+    def is_absent(self, value: Any) -> bool:
+        """Return whether an answer is a negative one; a predicate that raises costs nobody the answer."""
+        try:
+            return bool(self.absent(value))
+        except Exception:
+            logger.exception("%r could not judge an answer", self.absent)
+            return False
 
 
 def tier_of(kind: type[Any], value: Any, what: str) -> Any:

@@ -158,7 +158,7 @@ def test_what_is_absent_is_for_the_service_to_say(clock: ManualClock) -> None:
 def test_a_predicate_that_raises_costs_nobody_an_answer(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     chain = ReadChain("catalogue", local=LOCAL, key="{product_id}", absent=lambda value: value.nothing, clock=clock)
     assert chain(Origin().read())(1) == "product 1"
-    assert "could not judge an answer of read chain 'catalogue'" in caplog.text
+    assert "could not judge an answer" in caplog.text
 
 
 # -- errors
