@@ -119,7 +119,8 @@ def test_what_the_library_imports_is_declared_and_what_is_declared_is_used() -> 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
     declared = {re.split(r"[\[>=]", need)[0].lower() for need in needs} - {"backstay"}
-    modules = {"opentelemetry-api": "opentelemetry", "opentelemetry-sdk": "opentelemetry.sdk", "pyyaml": "yaml", "openfeature-sdk": "openfeature"}
+    modules = {"opentelemetry-api": "opentelemetry", "opentelemetry-sdk": "opentelemetry.sdk", "pyyaml": "yaml"}
+    modules["openfeature-sdk"] = "openfeature"
     shipped_with_others = {"starlette", "werkzeug"}
     pytest_for_suites = {"pytest"}
     foreign = {root for path in library() for root in roots(path)} - sys.stdlib_module_names - {"backstay"}
