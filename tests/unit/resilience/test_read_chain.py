@@ -98,6 +98,36 @@ def test_DG6_the_younger_of_two_old_answers_is_served(clock: ManualClock) -> Non
     assert said(here(1)) == ("new", "local_cache", 1.0, True), "what was looked up is kept here as well"
 
 
+def test_DG6_an_old_answer_of_the_cache_does_not_replace_a_younger_one_of_the_process(clock: ManualClock) -> None:
+    origin = Origin()
+    chain, server = on_lua(clock, fresh=0, local=LocalTier(max_stale=600))
+    read = answering(chain, origin.read())
+    origin.answers[1] = "old"
+    read(1)
+    clock.advance(10)
+    server.down = True
+    origin.answers[1] = "new"
+    read(1)
+    server.down = False
+    origin.error = Unavailable("down")
+    clock.advance(1)
+    assert said(read(1)) == ("new", "local_cache", 1.0, True)
+
+
+def test_DG6_max_stale_is_that_of_the_reader_whoever_stored_the_answer(clock: ManualClock) -> None:
+    origin = Origin()
+    patient, server = on_lua(clock, fresh=0, max_stale=3600)
+    strict, _ = on_lua(clock, server=server, fresh=0, max_stale=10)
+    patient(origin.read())(1)
+    origin.error = Unavailable("down")
+    clock.advance(9.999)
+    assert answering(strict, origin.read())(1).source == "distributed_cache"
+    clock.advance(0.001)
+    with pytest.raises(Unavailable):
+        strict(origin.read())(1)
+    assert answering(patient, origin.read())(1).source == "distributed_cache"
+
+
 def test_DG6_without_fresh_ages_every_read_asks_the_origin_first(origin: Origin, clock: ManualClock) -> None:
     chain, server = on_lua(clock, fresh=0, local=LocalTier(max_stale=600))
     read = answering(chain, origin.read())
@@ -143,6 +173,21 @@ def test_DG6_a_negative_answer_is_newer_than_what_was_there_before(clock: Manual
     clock.advance(30)
     with pytest.raises(Unavailable):
         read(1)  # and the outage does not bring back what is gone
+
+
+def test_DG6_what_is_gone_does_not_come_back_when_its_negative_answer_made_room(clock: ManualClock) -> None:
+    origin = Origin()
+    local = LocalTier(max_stale=600, max_absent=1)
+    chain = ReadChain("catalogue", local=local, key="{product_id}", absent_for=60, clock=clock)
+    read = answering(chain, origin.read())
+    read(1)
+    clock.advance(1)
+    origin.answers = {1: None, 2: None}
+    read(1), read(2)
+    origin.error = Unavailable("down")
+    with pytest.raises(Unavailable):
+        read(1)
+    assert read(2).absent
 
 
 def test_what_is_absent_is_for_the_service_to_say(clock: ManualClock) -> None:
@@ -261,6 +306,28 @@ def test_DG6_a_level_says_how_far_up_reads_go(origin: Origin, clock: ManualClock
     assert origin.asked == []
     word = "origin"
     assert said(called(read, 1)) == ("product 1", "origin", 0.0, False)
+
+
+def test_a_level_that_allows_static_answers_only_is_heard_before_what_is_fresh(origin: Origin) -> None:
+    words = ["origin"]
+    chain = ReadChain("catalogue", local=LOCAL, static="static", key="{product_id}", reach=lambda: words[0])
+    read = chain(origin.read())
+    assert [called(read, 1), called(read, 1)] == ["product 1", "product 1"]
+    words[0] = "static"
+    assert called(read, 1) == "static"
+    words[0] = "local_cache"
+    assert called(read, 1) == "product 1"
+
+
+def test_a_level_is_asked_once_a_read(origin: Origin, clock: ManualClock) -> None:
+    asked: list[int] = []
+    chain, _ = on_lua(clock, local=LOCAL, reach=lambda: asked.append(1) or "origin")
+    for read in (chain(origin.read()), answering(chain, origin.read())):
+        asked.clear()
+        for _ in range(5):
+            called(read, 1)
+            clock.advance(4)
+        assert len(asked) == 5
 
 
 def test_where_a_level_lets_nobody_answer_it_says_so(origin: Origin) -> None:
