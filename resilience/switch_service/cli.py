@@ -259,7 +259,7 @@ def _print(document: Any, columns: tuple[str, ...], rows: list[Any], as_json: bo
 
 def _report(published: dict[str, Any]) -> None:
     for change in published["changes"]:
-        old, new = json.dumps(change["old"]), json.dumps(change["new"])
+        old, new = (json.dumps(change[side], sort_keys=True) for side in ("old", "new"))
         typer.echo(f"{change['section']} {change['name']}: {old} -> {new}")
     if not published["changes"]:
         typer.echo(f"nothing changes; version {published['version']} stays")
