@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backstay.errors import Unavailable
+from backstay.resilience import read_chain
 from backstay.resilience.read_chain import LocalTier, ReadChain, RedisTier
 from backstay.resilience.read_chain.flight import HANDED_OVER, Flights, Landed
 from backstay.resilience.timeout import CallTimedOut, DeadlineExceeded, deadline
 from backstay.testing import ManualClock, measured
+from backstay.testing.bytecode import racy_updates
 from unit.resilience.read_chains import on_lua
 from unit.resilience.virtual_loop import pause, run_virtually
 
@@ -465,3 +468,10 @@ def test_many_threads_over_many_keys_never_get_anothers_answer() -> None:
 
 def test_a_tier_on_redis_is_made_without_any_connection() -> None:
     ReadChain("catalogue", redis=RedisTier(store="redis://127.0.0.1:1", max_stale=1), key="{product_id}")
+
+
+def test_no_count_is_lost_between_threads() -> None:
+    files = sorted(Path(read_chain.__file__).parent.rglob("*.py"))
+    assert len(files) > 20
+    racy = {path.name: racy_updates(compile(path.read_text(), path.name, "exec")) for path in files}
+    assert {name: found for name, found in racy.items() if found} == {}
