@@ -24,6 +24,10 @@ _COMMANDS = {
     "locks": ("locks", "Look at locks, semaphores and elections, and break what a dead holder left."),
     "txn": ("txn", "List, retry and recover transactions."),
     "switches": ("resilience.switch_service", "Run the switch service; read and turn switches."),
+    "write-behind": (
+        "resilience.write_behind",
+        "Bring operations of a cache to its database; give the turn and take it.",
+    ),
     "sharding": ("sharding", "Look at layouts and move data between shards."),
 }
 """A command's name, the package that has it, and the line that the list of commands shows."""

@@ -52,8 +52,12 @@ def consume(
 ) -> None:
     """Run a consumer until SIGTERM or SIGINT; the batch under way is finished."""
     stop = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     with _connect(name, cache, database, balances) as subject:
         subject.consumer(name=consumer, batch=batch).run(stop)
 

@@ -32,7 +32,7 @@ if redis.call('XLEN', KEYS[6]) >= tonumber(ARGV[6]) then
   return {'full', ARGV[6], '0', 0}
 end
 if replicas > 0 then
-  local connected = tonumber(string.match(redis.call('INFO', 'replication'), 'connected_slaves:(%d+)') or '0')
+  local _, connected = string.gsub(redis.call('INFO', 'replication'), 'state=online', '') -- not those that still load
   if connected < replicas then
     return {'replicas', tostring(connected), '0', 0}
   end
