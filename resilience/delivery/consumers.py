@@ -5,7 +5,7 @@ from __future__ import annotations
 from backstay.errors import Misuse
 
 from .envelope import Envelope
-from .port import Change, Consumer
+from .port import Change, Consumer, Lapsing
 
 __all__ = ["Consumers"]
 
@@ -15,6 +15,7 @@ class Consumers:
 
     def __init__(self) -> None:
         self._by_section: dict[str, Consumer] = {}
+        self.given: Envelope | None = None
 
     def add(self, consumer: Consumer) -> None:
         """Add one.
@@ -26,12 +27,18 @@ class Consumers:
         if there is not consumer:
             raise Misuse(f"section {consumer.section!r} has a consumer already: {there!r}; attach one for each section")
 
+    def lapse(self) -> float | None:
+        """Let go of what has ended; return in how many seconds something else will have, or None."""
+        moments = [consumer.lapse() for consumer in tuple(self._by_section.values()) if isinstance(consumer, Lapsing)]
+        return min((moment for moment in moments if moment is not None), default=None)
+
     def apply(self, envelope: Envelope) -> None:
         """Apply a document to all; a section that it does not have is empty.
 
         Raises:
             Misuse: one of them refuses its section; nothing changed.
         """
+        self.given = envelope
         changes: list[Change] = []
         for section, consumer in self._by_section.items():
             try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from backstay.errors import Misuse
 
-__all__ = ["LARGEST", "SCHEMA", "SECTIONS", "Cursor", "Envelope", "Order", "moment"]
+__all__ = ["LARGEST", "SCHEMA", "SECTIONS", "Cursor", "Envelope", "Order", "check_scope", "moment"]
 
 SCHEMA = 1
 LARGEST = 1 << 20
@@ -81,10 +82,7 @@ class Envelope:
 
     def __post_init__(self) -> None:
         given: Any = self  # callers may be untyped
-        if not isinstance(given.scope, str) or len(given.scope) > 200 or not _SCOPE.fullmatch(given.scope):
-            raise Misuse(
-                f"a scope is like 'shop/production' (letters, digits, _ . - between slashes), got {given.scope!r:.80}"
-            )
+        check_scope(given.scope)
         for name, lowest in (("epoch", 1), ("version", 0)):
             value = getattr(given, name)
             if type(value) is not int or not lowest <= value <= _HIGHEST:
@@ -114,7 +112,7 @@ class Envelope:
         Raises:
             Misuse: see `Envelope`.
         """
-        issued = datetime.now(UTC) if issued_at is None else issued_at
+        issued = datetime.fromtimestamp(time.time_ns() / 1e9, UTC) if issued_at is None else issued_at
         if isinstance(issued, datetime):
             issued = issued.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return cls(scope=scope, epoch=epoch, version=version, issued_at=issued, not_after=not_after, items=items)
@@ -203,6 +201,17 @@ class Envelope:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(section)} {name}" for name, section in self.items.items())
         return f"Envelope({self.scope!r} {self.cursor}: {sizes or 'empty'})"
+
+
+def check_scope(scope: object) -> str:
+    """Return `scope` if it can be the name of one.
+
+    Raises:
+        Misuse: it cannot.
+    """
+    if isinstance(scope, str) and len(scope) <= 200 and _SCOPE.fullmatch(scope):
+        return scope
+    raise Misuse(f"a scope is like 'shop/production' (letters, digits, _ . - between slashes), got {scope!r:.80}")
 
 
 def moment(text: object, what: str = "a moment") -> datetime:

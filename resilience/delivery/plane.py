@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from backstay.clock import Clock, monotonic
@@ -74,7 +74,7 @@ class Plane:
         pace: intervals and limits of time.
         clock: monotonic seconds.
         chance: `uniform(low, high)`, for jitter.
-        today: wall time, for `not_after` only.
+        wall: seconds since 1970, which only `not_after` is held against, once a look.
 
     Raises:
         Misuse: `keep` is given for a source on this host, whose versions begin anew with each process.
@@ -90,7 +90,7 @@ class Plane:
         pace: Pace | None = None,
         clock: Clock = monotonic,
         chance: Callable[[float, float], float] = random.uniform,
-        today: Callable[[], datetime] = lambda: datetime.now(UTC),
+        wall: Clock = time.time,
     ) -> None:
         if keep is not None and source.kind in {"file", "memory"}:
             raise Misuse(f"keep is for sources elsewhere: {source.name} is on this host already; leave it out")
@@ -99,7 +99,7 @@ class Plane:
         self.failure: BackstayError | None = None
         self._clock = clock
         self._chance = chance
-        self._today = today
+        self._wall = wall
         self._keep = None if keep is None else LastKnownGood(keep)
         self._replica = Replica(scope=scope, grace=self.pace.grace, lag=None, clock=clock)
         self._consumers = Consumers()
@@ -108,6 +108,7 @@ class Plane:
         self._subscription: Subscription | None = None
         self._ending: weakref.finalize[[], Plane] | None = None
         self._partial = False
+        self._lapse_in: float | None = None
         self._watched = False
         self._pull_at = self._listen_at = 0.0
         self._pull_pause, self._listen_pause = self.pace.backoff(chance), self.pace.backoff(chance)
@@ -217,6 +218,11 @@ class Plane:
         return self._replica.held
 
     @property
+    def given(self) -> Envelope | None:
+        """The document that consumers were given last, in force or not; it tells them its version."""
+        return self._consumers.given
+
+    @property
     def interval(self) -> float:
         """Seconds to the next look after one that raised."""
         return self.pace.pull_interval
@@ -236,7 +242,8 @@ class Plane:
         due = self._pull_at
         if self._push is not None:
             due = min(due, self._clock() + self.pace.listening if self._subscription is not None else self._listen_at)
-        return max(0.0, due - self._clock())
+        seconds = max(0.0, due - self._clock())
+        return seconds if self._lapse_in is None else min(seconds, self._lapse_in)
 
     def _turn(self) -> bool:
         before = self._replica.cursor
@@ -245,6 +252,7 @@ class Plane:
             self._pull()
             self._drain()
         self._check_end()
+        self._lapse_in = self._consumers.lapse()
         return self._replica.cursor != before
 
     def _listen(self) -> None:
@@ -353,7 +361,7 @@ class Plane:
 
     def _check_end(self) -> None:
         held = self._replica.held
-        ended = held is not None and held.not_after is not None and self._today() >= moment(held.not_after)
+        ended = held is not None and held.not_after is not None and self._wall() >= moment(held.not_after).timestamp()
         problem = f"the document in force was good until {held.not_after}" if held is not None and ended else ""
         if self._replica.ended(problem) and problem:
             logger.warning("%s: %s", self.source.name, problem)
@@ -375,7 +383,7 @@ class Plane:
             kept = self._keep.load()
             if kept is None:
                 return
-            if kept.not_after is not None and self._today() >= moment(kept.not_after):
+            if kept.not_after is not None and self._wall() >= moment(kept.not_after).timestamp():
                 raise Misuse(f"kept document {str(self._keep.path)!r} was good until {kept.not_after}; it is left")
             self._replica.weigh(kept)
             with self._applying:

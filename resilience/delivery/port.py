@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from .envelope import Cursor, Envelope
 
-__all__ = ["Change", "Consumer", "Hear", "PushSource", "Source", "Subscription", "Told"]
+__all__ = ["Change", "Consumer", "Hear", "Lapsing", "PushSource", "Source", "Subscription", "Told"]
 
 
 class Change(Protocol):
@@ -40,6 +40,16 @@ class Consumer(Protocol):
         ...
 
 
+@runtime_checkable
+class Lapsing(Consumer, Protocol):
+    """A consumer in whose section something ends by itself, such as a switch at its `until`."""
+
+    def lapse(self) -> float | None:
+        """Let go of what has ended; return in how many seconds something else will have, or None. Never raises."""
+        ...
+
+
+@runtime_checkable
 class Source(Protocol):
     """Delivers a scope's document when it is asked.
 

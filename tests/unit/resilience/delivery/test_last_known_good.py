@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 def begun(source: Scripted, path: Path) -> tuple[Plane, Keeping]:
     keeping = Keeping()
     today = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    plane = Plane(source, keep=path, scope="shop/production", clock=ManualClock(), today=lambda: today)
+    plane = Plane(source, keep=path, scope="shop/production", clock=ManualClock(), wall=today.timestamp)
     plane.attach(keeping).start(watched=False)
     return plane, keeping
 

@@ -28,7 +28,7 @@ class Stepped:
 
     def __init__(self, source: Scripted, *, chance: Any = max, pace: Pace | None = None, **options: Any) -> None:
         self.source, self.clock, self.keeping = source, ManualClock(), Keeping()
-        self.plane = Plane(source, clock=self.clock, chance=chance, pace=pace, today=lambda: TODAY, **options)
+        self.plane = Plane(source, clock=self.clock, chance=chance, pace=pace, wall=TODAY.timestamp, **options)
         self.plane.attach(self.keeping)
         self.due = 0.0
 
