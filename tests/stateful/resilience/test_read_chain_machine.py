@@ -2,7 +2,8 @@
 
 The model keeps every version of every product and when the database was asked for it. Against it: an answer is a
 version that was there at the moment its age points to, it is younger than its tier allows, what was forgotten stays
-forgotten, a healthy origin is not passed over for an answer that is not fresh, and results add up to reads.
+forgotten, a healthy origin is not passed over for an answer that is not fresh, a level is obeyed, and results add up
+to reads.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from backstay.errors import BreakerOpen, Unavailable
-from backstay.resilience.read_chain import Answer, LocalTier, ReadChain
+from backstay.errors import BreakerOpen, Degraded, Unavailable
+from backstay.resilience.read_chain import WORDS, Answer, LocalTier, ReadChain
 from backstay.testing import ManualClock, Measured
 from unit.resilience.lua_read_cache import LuaServer
 from unit.resilience.read_chains import called, on_lua
@@ -33,6 +34,7 @@ class Reads(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.server = LuaServer(self.clock)
         self.down = False
+        self.word = "origin"
         self.versions: dict[int, list[tuple[float, Any]]] = {each: [(-1.0, f"{each}.0")] for each in range(3)}
         self.forgotten: dict[tuple[int, int], float] = {}
         self.asked = self.count = 0
@@ -41,7 +43,7 @@ class Reads(RuleBasedStateMachine):
             chain, _ = on_lua(
                 self.clock, "machine", server=self.server, fresh=FRESH, max_stale=STALE, absent_for=ABSENT_FOR,
                 local=LocalTier(fresh=LOCAL_FRESH, max_stale=LOCAL_STALE, max_entries=2, max_absent=1),
-                tier={"refill_lease": 1.0}, uniform=lambda low, high: high,
+                tier={"refill_lease": 1.0}, uniform=lambda low, high: high, reach=lambda: self.word,
             )  # fmt: skip
             self.chains.append(chain)
         self.reads = [
@@ -66,9 +68,14 @@ class Reads(RuleBasedStateMachine):
         try:
             answer: Answer[Any] = called(self.reads[process][colour], product_id)
         except Unavailable:
-            assert self.down and self.asked == asked + 1
+            assert self.down and self.asked == asked + 1 and self.word == "origin"
+            return
+        except Degraded:
+            assert self.word != "origin" and self.asked == asked
             return
         assert answer.age is not None
+        assert self.word == "origin" or self.asked == asked, "a level keeps reads from the database"
+        assert answer.source in WORDS[WORDS.index(self.word) :], "and from all that is above it"
         assert answer.source in ("origin", "distributed_cache", "local_cache")
         moment = now - answer.age
         fresh, stale = (FRESH, STALE) if answer.source == "distributed_cache" else (LOCAL_FRESH, LOCAL_STALE)
@@ -117,6 +124,10 @@ class Reads(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 1.0, 2.9, 5.0, 11.0, 39.0, 61.0]))
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
+
+    @rule(word=st.sampled_from(["origin", "origin", *WORDS]))
+    def level(self, word: str) -> None:
+        self.word = word
 
     @rule(down=st.booleans())
     def the_database(self, down: bool) -> None:
