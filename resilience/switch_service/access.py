@@ -148,32 +148,43 @@ class Access:
         if parts is None:
             return None
         token_id, secret = parts
+        if token_id not in self._known:
+            self._lookups.acquire(address)  # before the database is asked: nobody may have it asked at will
+        known = await self._look_up(token_id)
+        return known.holder if known is not None and matches(secret, known.digest) else None
+
+    async def _look_up(self, token_id: str) -> _Known | None:
+        """Return what the database has of a token, asking it only if something changed there since, or every 10 s."""
         now = self._store.wall()
         known = self._known.get(token_id)
-        if known is None or known.generation != self._watch.generation or known.until_ms <= now:
-            if known is None:
-                # Before the database is asked: nobody may have it asked at will.
-                self._lookups.acquire(address)
-            found = await asyncio.to_thread(self._store.holders.find, token_id)
-            if found is None:
-                self._known.pop(token_id, None)
-                return None
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            known = self._known[token_id] = _Known(
-                holder=found[0],
-                digest=found[1],
-                generation=self._watch.generation,
-                until_ms=min(now + REMEMBERED_MS, found[0].expires_ms or now + REMEMBERED_MS),
-            )
-        return known.holder if matches(secret, known.digest) else None
+        if known is not None and known.generation == self._watch.generation and now < known.until_ms:
+            return known
+        generation = self._watch.generation
+        found = await asyncio.to_thread(self._store.holders.find, token_id)
+        if found is None:
+            self._known.pop(token_id, None)
+            return None
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        ends = now + REMEMBERED_MS
+        known = self._known[token_id] = _Known(
+            holder=found[0],
+            digest=found[1],
+            generation=generation,
+            until_ms=ends if found[0].expires_ms is None else min(ends, found[0].expires_ms),
+        )
+        return known
 
     async def still(self, caller: Caller) -> bool:
         """Return whether the caller's token is good still: streams outlast tokens."""
-        found = await asyncio.to_thread(self._store.holders.find, caller.holder.token_id)
-        if found is None or found[0] != caller.holder:
+        if await self.good(caller.holder.token_id, caller.holder) is None:
             return False
         return not caller.session or await asyncio.to_thread(self._store.holders.session, caller.session) is not None
+
+    async def good(self, token_id: str, expected: Holder | None = None) -> Holder | None:
+        """Return whose token this is, if it is good, and still what it was if `expected` says what."""
+        known = await self._look_up(token_id)
+        return None if known is None or expected not in (None, known.holder) else known.holder
 
     def forget(self, token_id: str) -> None:
         """Look a token up anew at its next use."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from backstay.errors import Misuse
 
@@ -40,7 +41,6 @@ class Fleet:
             Misuse: the scope has 10,000 instances already.
         """
         now = self._wall()
-        here = (instances.c.scope == beat.scope) & (instances.c.instance == beat.instance)
         row: dict[str, Any] = {
             "epoch": beat.epoch,
             "version": beat.version,
@@ -51,6 +51,13 @@ class Fleet:
             "delay_s": beat.delay_s,
             "seen_ms": now,
         }
+        try:
+            self._hear(beat, row, now)
+        except IntegrityError:  # another replica heard the first one of this instance at the same moment
+            self._hear(beat, row, now)
+
+    def _hear(self, beat: Heartbeat, row: dict[str, Any], now: int) -> None:
+        here = (instances.c.scope == beat.scope) & (instances.c.instance == beat.instance)
         with self._database.write() as connection:
             known = connection.scalar(select(instances.c.levels).where(here))
             if known is None:

@@ -88,8 +88,8 @@ def router(service: Service) -> APIRouter:
         scope, token_id = found
 
         async def still() -> bool:
-            holder = await asyncio.to_thread(service.store.holders.find, token_id)
-            return holder is not None and holder[0].reaches(scope)
+            holder = await service.access.good(token_id)
+            return holder is not None and holder.reaches(scope)
 
         if not await still():
             raise Refused(401, "Not known", "the token of this ticket is good no longer")

@@ -175,12 +175,18 @@ def test_SW12_a_database_that_goes_and_comes_back(own_postgres: Callable[[], obj
     refused = operator.change(1, a=False)
     assert refused.status_code == 503
     assert refused.json()["detail"].startswith("A service that this one needs did not answer")
-    server.start()  # type: ignore[attr-defined]
     end = time.monotonic() + 30
+    while operator.client.get("/healthz").status_code != 503:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    server.start()  # type: ignore[attr-defined]
     while operator.change(1, a=False).status_code != 200:
         assert time.monotonic() < end
         time.sleep(0.1)
     assert operator.read()["version"] == 2
+    while operator.client.get("/healthz").status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_SW12_a_client_that_reads_nothing_keeps_nobody_else_waiting(tmp_path: Path, start: Start) -> None:

@@ -196,6 +196,27 @@ def test_what_is_no_token_opens_nothing(desk: Desk, sent: str) -> None:
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+def test_tokens_unknown_to_a_replica_cannot_make_it_ask_its_database_at_will(desk: Desk) -> None:
+    asked = 0
+    find = desk.store.holders.find
+
+    def counted(token_id: str) -> Any:
+        nonlocal asked
+        asked += 1
+        return find(token_id)
+
+    desk.store.holders.find = counted  # type: ignore[method-assign]  # counts, and is the same
+    desk.app.state.service.access._lookups.acquire("testclient", 290)
+    for number in range(30):
+        bad = {"Authorization": f"Bearer bst_{number:012x}_" + "A" * 43}
+        desk.client.get("/v1/scopes", headers=bad)
+    assert asked == 10
+    desk.seconds += 60.0
+    for _ in range(20):
+        assert desk.ask("GET", "/v1/scopes").status_code == 200
+    assert asked == 11  # a good one is remembered
+
+
 def test_a_wrong_secret_of_a_known_token_opens_nothing(desk: Desk) -> None:
     desk.ask("GET", "/v1/scopes")  # it is remembered now
     wrong = desk.tokens["operator"][:-1] + ("A" if desk.tokens["operator"][-1] != "A" else "B")

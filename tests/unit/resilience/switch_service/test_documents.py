@@ -114,6 +114,10 @@ def test_SW8_rollback_to_any_version_is_a_new_version(desk: Desk) -> None:
         ("pipelines", "payments", {"retry": "often"}),
         ("pipelines", "payments", {"no such policy": 1}),
         ("levels", "database", "severe"),
+        ("levels", "database", {"force": "terrible"}),
+        ("levels", "database", {"pin": "severe"}),
+        ("levels", "database", {"pin": {"until": "2026-11-24T22:00:00Z"}}),
+        ("levels", "database", {"pin": {"level": "severe", "until": "tonight"}}),
         ("unknown", "a", 1),
         ("switches", "a" * 101, True),
     ],
@@ -126,6 +130,16 @@ def test_SW8_a_document_is_validated_before_it_is_published(desk: Desk, section:
     assert desk.ask("GET", CONFIG).status_code == 404
     refused = desk.audit()[0]
     assert (refused["outcome"], refused["who"], refused["scope"]) == ("refused", "bo", SCOPE)
+
+
+def test_SW8_a_pin_of_a_level_takes_its_end_from_the_change(desk: Desk) -> None:
+    change = {"section": "levels", "name": "database", "value": {"pin": {"level": "severe"}}}
+    body = {"base": 0, "reason": "x", "until": "2026-11-24T22:00:00Z", "changes": [change]}
+    assert desk.ask("PATCH", CONFIG, json=body).status_code == 200
+    pin = {"level": "severe", "until": "2026-11-24T22:00:00Z"}
+    assert desk.ask("GET", CONFIG).json()["items"]["levels"]["database"] == {"pin": pin}
+    forced = {**change, "value": {"force": "severe"}}
+    assert desk.ask("PATCH", CONFIG, json={**body, "base": 1, "changes": [forced]}).status_code == 422
 
 
 def test_SW8_pipelines_are_published_like_switches(desk: Desk) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from starlette.requests import Request
+from starlette.types import Message
 
+from backstay.resilience.switch_service import requests
+from backstay.resilience.switch_service.errors import Refused
 from unit.resilience.switch_service.desk import CONFIG, SCOPE, Desk
 
 JSON = {"Content-Type": "application/json"}
@@ -34,6 +39,26 @@ def test_a_body_that_does_not_say_its_size_is_cut_while_it_is_read(desk: Desk) -
     answer = desk.ask("PATCH", CONFIG, headers={"Content-Type": "application/json"}, content=endless())
     assert answer.status_code == 413
     assert "1,048,576" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("ending", "status"), [("nothing more", 408), ("the client goes", 400)])
+def test_a_body_that_does_not_come_to_an_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, ending: str, status: int
+) -> None:
+    monkeypatch.setattr(requests, "SECONDS_TO_SEND", 0.02)
+    sent: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> Message:
+        if sent:
+            return sent.pop()
+        if ending == "nothing more":
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    with pytest.raises(Refused) as caught:
+        asyncio.run(requests.body_of(Request(scope, receive), at_most=100))
+    assert caught.value.status == status
 
 
 @pytest.mark.parametrize(
