@@ -56,50 +56,49 @@ class Deadline(Layer):
     def wrap(self, call: Call, target: Target) -> Call:
         """Return `call` with the deadline."""
         clock, calls = self._clock, TimeoutCalls(self.name, target.resource)
+        in_time, get_due, set_due, reset_due = calls.in_time, DUE.get, DUE.set, DUE.reset
 
         def bounded(*args: Any, **kwargs: Any) -> Any:
-            due = self._due(calls)
-            token = DUE.set(due)
+            now, outer = clock(), get_due()
+            due = now + self._settings.seconds
+            if outer is not None and outer < due:
+                due = self._nearer(outer, now, calls)
+            token = set_due(due)
             try:
                 return call(*args, **kwargs)
             finally:
-                DUE.reset(token)
-                self._count(clock() > due, calls)
+                reset_due(token)
+                if clock() > due:
+                    calls.late.n += 1
+                else:
+                    in_time.n += 1
 
         return bounded
 
     def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
         """Return `call` with the deadline."""
         clock, calls = self._clock, TimeoutCalls(self.name, target.resource)
+        in_time, get_due, set_due = calls.in_time, DUE.get, DUE.set
 
         async def bounded(*args: Any, **kwargs: Any) -> Any:
-            due = self._due(calls)
-            token = DUE.set(due)
+            now, outer = clock(), get_due()
+            due = now + self._settings.seconds
+            if outer is not None and outer < due:
+                due = self._nearer(outer, now, calls)
+            token = set_due(due)
             try:
-                result = await call(*args, **kwargs)
-            except BaseException:
+                return await call(*args, **kwargs)
+            finally:
                 leave(DUE, token)
-                self._count(clock() > due, calls)
-                raise
-            DUE.reset(token)
-            self._count(clock() > due, calls)
-            return result
+                if clock() > due:
+                    calls.late.n += 1
+                else:
+                    in_time.n += 1
 
         return bounded
 
-    def _due(self, calls: TimeoutCalls) -> float:
-        now, outer = self._clock(), DUE.get()
-        due = now + self._settings.seconds
-        if outer is None or due <= outer:
-            return due
+    def _nearer(self, outer: float, now: float, calls: TimeoutCalls) -> float:
         if outer <= now:
             calls.late.n += 1
             raise DeadlineExceeded(f"{self.name!r} was not begun: the deadline had passed")
         return outer
-
-    @staticmethod
-    def _count(overran: bool, calls: TimeoutCalls) -> None:
-        if overran:
-            calls.late.n += 1
-        else:
-            calls.in_time.n += 1
