@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from backstay.errors import Misuse
 
 from .envelope import Envelope
-from .port import Change, Consumer, Lapsing
+from .port import Change, Consumer, Lapsing, Telling
 
 __all__ = ["Consumers"]
 
@@ -31,6 +34,17 @@ class Consumers:
         """Let go of what has ended; return in how many seconds something else will have, or None."""
         moments = [consumer.lapse() for consumer in tuple(self._by_section.values()) if isinstance(consumer, Lapsing)]
         return min((moment for moment in moments if moment is not None), default=None)
+
+    def tell(self) -> tuple[Mapping[str, str], Mapping[str, Any]]:
+        """Return the levels of all consumers that have some, and what they were judged by."""
+        levels: dict[str, str] = {}
+        signals: dict[str, Any] = {}
+        for consumer in tuple(self._by_section.values()):
+            if isinstance(consumer, Telling):
+                now, by = consumer.tell()
+                levels.update(now)
+                signals.update(by)
+        return levels, signals
 
     def apply(self, envelope: Envelope) -> None:
         """Apply a document to all; a section that it does not have is empty.

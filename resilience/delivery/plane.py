@@ -8,9 +8,11 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from backstay.clock import Clock, monotonic
 from backstay.errors import BackstayError, Misuse, Unavailable
@@ -23,6 +25,7 @@ from .last_known_good import LastKnownGood
 from .pace import Pace
 from .port import Consumer, Hear, PushSource, Source, Subscription, Told
 from .replica import Replica, State
+from .reports import Reporting, Reports
 from .watch import unwatch, wake, watch
 
 __all__ = ["Plane", "Status"]
@@ -107,6 +110,8 @@ class Plane:
         self._push = source if push and isinstance(source, PushSource) else None
         self._subscription: Subscription | None = None
         self._ending: weakref.finalize[[], Plane] | None = None
+        self._applied_at: datetime | None = None
+        self._reports: Reports | None = None
         self._partial = False
         self._lapse_in: float | None = None
         self._watched = False
@@ -171,6 +176,9 @@ class Plane:
             self._replica.waited(problem)
             logger.warning("%s", problem)
         watch(self, 0.0)
+        if isinstance(self.source, Reporting):
+            self._reports = Reports(self, self.source, chance=self._chance)
+            self._reports.soon()
         return self.status()
 
     def begin_listening(self) -> None:
@@ -187,6 +195,8 @@ class Plane:
     def close(self) -> None:
         """End looking and listening; what is in force stays so."""
         unwatch(self)
+        if self._reports is not None:
+            unwatch(self._reports)
         self._watched = False
         if self._subscription is not None:
             self._subscription.close()
@@ -355,6 +365,9 @@ class Plane:
             self._replica.failed(f"applying version {envelope.cursor} failed: {error!r}", refused=True)
             raise
         self._results["applied"].n += 1
+        self._applied_at = datetime.fromtimestamp(self._wall(), UTC)
+        if self._reports is not None:
+            self._reports.soon()
         logger.info("version %s of %s is in force", envelope.cursor, envelope.scope)
         self._save(envelope)
         return True
@@ -373,6 +386,23 @@ class Plane:
         if self._replica.failed(str(error), refused=refused):  # once, not at every look
             logger.warning("configuration stays as it is: %s", error)
         return False
+
+    def report(self) -> Mapping[str, Any] | None:
+        """Return what this instance says of itself, or None while the source does not answer."""
+        status, held, applied_at = self.status(), self._replica.held, self._applied_at
+        if isinstance(self.failure, Unavailable) or self._replica.scope is None:
+            return None
+        levels, signals = self._consumers.tell()
+        return {
+            "scope": self._replica.scope,
+            "epoch": status.epoch,
+            "version": status.version,
+            "state": status.state,
+            "applied_at": applied_at.isoformat(timespec="milliseconds") if applied_at is not None else "",
+            "delay_s": (applied_at - moment(held.issued_at)).total_seconds() if applied_at and held else None,
+            "levels": levels,
+            "signals": signals,
+        }
 
     # --- disk ----------------------------------------------------------------------------------------
 
@@ -425,6 +455,8 @@ class Plane:
             self._ending.detach()
         self._subscription = None  # the parent's: its thread is not here, its connection is not ours to end
         self._pull_at = self._listen_at = 0.0
+        if self._reports is not None:
+            self._reports.renew()
         self._replica.inherited()
 
     def __repr__(self) -> str:

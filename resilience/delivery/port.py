@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from .envelope import Cursor, Envelope
 
-__all__ = ["Change", "Consumer", "Hear", "Lapsing", "PushSource", "Source", "Subscription", "Told"]
+__all__ = ["Change", "Consumer", "Hear", "Lapsing", "PushSource", "Source", "Subscription", "Telling", "Told"]
 
 
 class Change(Protocol):
@@ -46,6 +46,15 @@ class Lapsing(Consumer, Protocol):
 
     def lapse(self) -> float | None:
         """Let go of what has ended; return in how many seconds something else will have, or None. Never raises."""
+        ...
+
+
+@runtime_checkable
+class Telling(Consumer, Protocol):
+    """A consumer that has levels to show to an operator beside the version that runs."""
+
+    def tell(self) -> tuple[Mapping[str, str], Mapping[str, Any]]:
+        """Return the level of each resource, and what each was judged by, as JSON can hold it. Never raises."""
         ...
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from backstay.clock import monotonic
 from backstay.errors import Misuse, Unavailable
@@ -108,6 +110,20 @@ class HttpSource:
         except BaseException:
             answer.__exit__(None, None, None)
             raise
+
+    def report(self, body: Mapping[str, Any]) -> None:
+        """Tell the service what this instance runs.
+
+        Raises:
+            Unavailable: it does not answer.
+            Misuse: it refuses the report.
+        """
+        sent = json.dumps(body, allow_nan=False).encode()
+        headers = {"Content-Type": "application/json"}
+        path = f"{self.place.prefix}/v1/instances"
+        with self.place.ask(path, within=self.timeout, method="POST", headers=headers, body=sent) as answer:
+            if not 200 <= answer.status < 300:
+                check(answer, self.name)
 
     def close(self) -> None:
         """Do nothing: no connection stays open between two pulls."""

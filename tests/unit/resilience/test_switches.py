@@ -128,7 +128,7 @@ def test_SW7_a_corrupt_file_at_the_start_is_skipped_and_reported(path: Path, cap
     ("source", "told"),
     [
         ("switches.toml", "no backend URL"),
-        ("ftp://host/switches.toml", "known: file://, http://, https://, memory://"),
+        ("ftp://host/switches.toml", "known: file://, http://"),
         ("file:///etc/shop/switches.yaml", ".toml or .json"),
         ("file://etc/switches.toml", "three slashes"),
     ],
