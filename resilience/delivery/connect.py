@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from backstay.errors import Misuse
-from backstay.url import Url, choose, parse
+from backstay.url import Url, choose, parse, require
 
 from .port import Source
 from .sources.file import FileSource
@@ -43,4 +43,25 @@ def _http(url: Url) -> Source:
     return HttpSource(url.raw)
 
 
-SOURCES: dict[str, Callable[[Url], Source]] = {"file": _file, "memory": _memory, "http": _http, "https": _http}
+def _redis(url: Url) -> Source:
+    require("redis", "redis")
+    from .backends.redis import RedisSource
+
+    return RedisSource(url.raw)
+
+
+def _zookeeper(url: Url) -> Source:
+    require("kazoo", "zookeeper")
+    from .backends.zookeeper import ZookeeperSource
+
+    return ZookeeperSource(url.raw)
+
+
+SOURCES: dict[str, Callable[[Url], Source]] = {
+    "file": _file,
+    "memory": _memory,
+    "http": _http,
+    "https": _http,
+    **{f"{secure}{kind}": _redis for secure in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")},
+    "zookeeper": _zookeeper,
+}

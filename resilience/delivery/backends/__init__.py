@@ -1,0 +1,1 @@
+"""Sources and publishers over real engines; each imports its driver, so each is imported by name."""
