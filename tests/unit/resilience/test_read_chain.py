@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backstay.errors import BreakerOpen, Degraded, Misuse, OutcomeUnknown, RateLimited, Unavailable
+from backstay.errors import BreakerOpen, BulkheadFull, Degraded, Misuse, OutcomeUnknown, RateLimited, Unavailable
 from backstay.resilience import CircuitBreaker
 from backstay.resilience.circuit_breaker import State
 from backstay.resilience.read_chain import Answer, LocalTier, ReadChain, ReadSettings, RedisTier, StaticTier, reads
@@ -383,6 +383,43 @@ def test_DG6_an_origin_in_open_breaker_is_skipped_without_being_asked(origin: Or
     assert len(origin.asked) == asked
     with pytest.raises(BreakerOpen):
         called(read, 2)
+
+
+def failing(server: LuaServer, error: Exception) -> None:
+    def fails(*args: Any) -> Any:
+        server.trips += 1
+        raise error
+
+    server.run = fails  # type: ignore[method-assign, assignment]  # what a connection to a real server would raise
+
+
+def test_a_cache_that_refuses_our_credentials_stops_no_read_and_is_named_in_the_log_once(
+    origin: Origin, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain, server = on_lua(clock)
+    failing(server, Misuse("redis://localhost:6379/0 refused the credentials: WRONGPASS"))
+    with measured() as counts:
+        assert [called(chain(origin.read()), each) for each in range(20)] == [f"product {each}" for each in range(20)]
+    assert server.trips == 3, "then its breaker was open"
+    assert counts.count("read.faults", resource="catalogue", cause="unreachable") == 3
+    assert len([r for r in caplog.records if "refused the credentials" in r.message]) == 1
+
+
+def test_connections_that_are_all_in_use_open_no_breaker(origin: Origin, clock: ManualClock) -> None:
+    chain, server = on_lua(clock)
+    failing(server, BulkheadFull("all 64 connections are in use"))
+    with measured() as counts:
+        for each in range(20):
+            called(chain(origin.read()), each)
+    assert counts.count("read.faults", resource="catalogue", cause="skipped") == 40
+    assert chain.breaker is not None and chain.breaker.state is State.CLOSED
+
+
+def test_an_error_of_our_own_in_the_cache_is_not_hidden(clock: ManualClock) -> None:
+    chain, server = on_lua(clock)
+    failing(server, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        chain(Origin().read())(1)
 
 
 def test_a_breaker_of_the_services_own_guards_the_cache(clock: ManualClock) -> None:
