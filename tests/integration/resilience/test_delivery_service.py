@@ -1,4 +1,4 @@
-"""The delivery beside the real switch service: news at once, reports of instances, a store put back (SW-1, SW-4, SW-6)."""
+"""The delivery beside the real service: news at once, reports of instances, a new store (SW-1, SW-4, SW-6)."""
 
 from __future__ import annotations
 
