@@ -19,6 +19,7 @@ import redis
 
 from backstay.errors import RateLimited, Unavailable
 from backstay.resilience import AsyncRateLimiter, RateLimiter
+from backstay.resilience.timeout import DeadlineExceeded, deadline as within
 from backstay.testing import measured
 from backstay.testing.proxy import FaultProxy
 
@@ -215,6 +216,66 @@ def test_AS1_a_server_slower_than_the_budget_never_stops_the_loop(server: Server
         began = time.monotonic()
         assert best_gap(lambda gap, number: asyncio.run(main(url, gap, number))) < LOOP_GAP
         assert time.monotonic() - began < 6.0
+
+
+def test_RL8_no_call_waits_for_a_frozen_server_longer_than_its_deadline_outside(server: Server) -> None:
+    """It ends in the deadline's error and no failure mode; the gate learns nothing; neither is charged later."""
+    limiter = RateLimiter.connect(server.url, rate="1000/day", name="hurried", budget=1.0)
+    limiter.acquire("k")
+
+    def hurried() -> None:
+        with within(0.05), pytest.raises(DeadlineExceeded, match="before the store answered"):
+            limiter.acquire("k")
+
+    with frozen(server):
+        assert [timed(hurried) < 0.05 + SLACK for _ in range(5)] == [True] * 5
+        assert not limiter.buckets.store.gate.shut  # type: ignore[union-attr]  # of these buckets
+        with within(0), pytest.raises(DeadlineExceeded, match="was not asked"):
+            limiter.acquire("k")
+    limiter.acquire("k")
+    assert server.spent("hurried") == 2
+    with within(0):
+        assert limiter.refund("k")  # what goes back goes back although its work is out of time
+    assert server.spent("hurried") == 1
+    limiter.close()
+
+
+def test_RL8_a_task_with_a_deadline_outside_ends_before_those_in_front_of_it(server: Server) -> None:
+    async def main() -> list[float]:
+        limiter = AsyncRateLimiter.connect(server.url, rate="1000/day", name="overtaking", budget=1.0)
+        await limiter.acquire("k")
+
+        async def one(seconds: float) -> float:
+            began = time.monotonic()
+            with within(seconds):
+                try:
+                    await limiter.acquire("k")
+                except DeadlineExceeded:
+                    assert seconds < 1.0
+            return time.monotonic() - began
+
+        with frozen(server):
+            took = list(await asyncio.gather(one(30.0), one(0.3), one(0.05), one(0.1)))
+        assert not limiter.buckets.store.gate.shut  # type: ignore[union-attr]  # of these buckets
+        await limiter.close()
+        return took
+
+    took = asyncio.run(main())
+    for seconds, expected in zip(took, (1.0, 0.3, 0.05, 0.1), strict=True):
+        assert expected * 0.9 <= seconds <= expected + SLACK
+    assert server.spent("overtaking") == 1
+
+
+def test_RL8_deadlines_that_are_always_short_shut_the_gate_all_the_same(server: Server) -> None:
+    limiter = RateLimiter.connect(server.url, rate="1000/day", name="always-short", budget=BUDGET)
+    limiter.acquire("k")
+    with frozen(server):
+        for _ in range(3):
+            with within(0.8 * BUDGET), pytest.raises(DeadlineExceeded):
+                limiter.acquire("k")
+        with within(0.8 * BUDGET):
+            assert timed(lambda: limiter.acquire("k")) < 0.01  # open: the store is left alone
+    limiter.close()
 
 
 def test_RL8_connecting_is_inside_the_budget(server: Server) -> None:

@@ -10,12 +10,13 @@ from backstay.blocking import drive
 from backstay.errors import Misuse
 from backstay.telemetry import Histogram, gauge
 
+from ....timeout.errors import DeadlineExceeded
 from ...backend import StoreFailed, Taken, Told
 from ...carry import Carry
 from ...rate import Rate, Scale
 from ...telemetry import store_duration
 from .steps import give, take_all
-from .store import Store
+from .store import Nearer, Store
 from .terms import OTHER_RATE, Terms
 from .wire import Script
 
@@ -98,15 +99,28 @@ class _Shared:
         store = self.store
         if store.gate.troubled:
             store.settle(None)
-        self.took.record(store.clock() - deadline + store.budget)
+        self.took.record(store.since(deadline))
 
     def failed(self, failure: StoreFailed, deadline: float) -> None:
-        """Note a call that got no answer."""
+        """Note a call that got no answer.
+
+        Raises:
+            DeadlineExceeded: the work in hand is out of time, which no failure mode can mend. It says nothing of the
+                store, unless that had half its budget.
+        """
         store = self.store
-        store.settle(failure)
+        took = store.since(deadline)
+        hurried = isinstance(deadline, Nearer) and (failure.reason == "timeout" or store.clock() >= deadline)
+        if not hurried or 2 * took >= store.budget:
+            store.settle(failure)
         if failure.reason not in self._failures:
             self._failures[failure.reason] = store_duration(self._name, self._name, "redis", failure.reason)
-        self._failures[failure.reason].record(store.clock() - deadline + store.budget)
+        self._failures[failure.reason].record(took)
+        if hurried:
+            raise DeadlineExceeded(
+                f"rate limiter {self._name!r}: the deadline passed before the store answered; nothing was called, "
+                "and nothing will be charged unless it was already"
+            ) from failure
 
     def _read_skew(self) -> float:
         return self.skew
@@ -156,15 +170,15 @@ class RedisBuckets(_Shared):
     def give(self, key: str, cost: int, until: int) -> bool:
         """Give tokens back (see `backend.Reserving`)."""
         terms = self.terms
-        return bool(self.run(lambda deadline: give(self.ask, terms, key, cost, until, deadline)))
+        return bool(self.run(lambda deadline: give(self.ask, terms, key, cost, until, deadline), heeding=False))
 
     async def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script) -> list[Any]:
         """Run a script in the calling thread."""
         return self.store.ask(body, borrowed, deadline, script)
 
-    def run(self, step: Callable[[float], Any]) -> Any:
-        """Run one step within the store's budget, and note how it ended."""
-        deadline = self.store.enter()
+    def run(self, step: Callable[[float], Any], *, heeding: bool = True) -> Any:
+        """Run one step within the store's budget, and note how it ended; see `Store.enter`."""
+        deadline = self.store.enter(heeding=heeding)
         try:
             result = drive(step(deadline))
         except StoreFailed as failure:
@@ -201,15 +215,15 @@ class AsyncRedisBuckets(_Shared):
     async def give(self, key: str, cost: int, until: int) -> bool:
         """Give tokens back, as `RedisBuckets.give` does."""
         terms = self.terms
-        return bool(await self.run(lambda deadline: give(self.ask, terms, key, cost, until, deadline)))
+        return bool(await self.run(lambda deadline: give(self.ask, terms, key, cost, until, deadline), heeding=False))
 
     async def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script) -> list[Any]:
         """Run a script over the running loop's lane."""
         return await self.store.ask_async(body, borrowed, deadline, script)
 
-    async def run(self, step: Callable[[float], Any]) -> Any:
-        """Run one step within the store's budget, and note how it ended."""
-        deadline = self.store.enter()
+    async def run(self, step: Callable[[float], Any], *, heeding: bool = True) -> Any:
+        """Run one step within the store's budget, and note how it ended; see `Store.enter`."""
+        deadline = self.store.enter(heeding=heeding)
         try:
             result = await step(deadline)
         except StoreFailed as failure:

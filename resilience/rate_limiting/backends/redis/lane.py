@@ -3,7 +3,7 @@
 Commands that tasks send in one turn of the loop leave in one write, and replies are matched in order, so a
 thousand callers share a handful of round trips. A task that is cancelled leaves its place in the order, and
 its reply is dropped. All calls have the same budget, so their deadlines come in the order of the calls: one
-timer, for the oldest, serves all of them.
+timer, for the oldest, serves all of them. One whose work ends sooner has a timer of its own.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class Lane:
         self._waiting: dict[Request, None] = {}  # in the order of deadlines; only what has not ended
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._latest = 0.0
         self._heard_at = 0.0
 
     def submit(self, encode: Callable[[], bytes], deadline: float) -> asyncio.Future[Any]:
@@ -117,6 +118,10 @@ class Lane:
         request = Request(encode, deadline, self.loop.create_future())
         self._waiting[request] = None
         self._unsent.append(request)
+        if deadline < self._latest:
+            self._hurry(request)
+        else:
+            self._latest = deadline
         if self._timer is None:
             self._arm(deadline)
         if self.transport is None:
@@ -231,6 +236,15 @@ class Lane:
         self.end("connection", "closed")
 
     # --- the timer -----------------------------------------------------------------------------------
+
+    def _hurry(self, request: Request) -> None:
+        """Give a request that ends before those in front of it a timer of its own."""
+        timer = self.loop.call_later(max(0.0, request.deadline - self._clock()), self._end_early, request)
+        request.future.add_done_callback(lambda _: timer.cancel())
+
+    def _end_early(self, request: Request) -> None:
+        self._waiting.pop(request, None)
+        request.fail("timeout", "no answer before the deadline")
 
     def _arm(self, deadline: float) -> None:
         self._timer = self.loop.call_later(max(0.0, deadline - self._clock()), self._expire)

@@ -28,16 +28,26 @@ from backstay.runtime import Runtime
 from backstay.url import require
 
 from ....forks import Guard, renew_in_child
+from ....timeout.deadline import DUE
+from ....timeout.errors import DeadlineExceeded
 from ...backend import StoreFailed
 from ...gate import Gate
 from .elsewhere import elsewhere
 from .node import Node
 from .wire import ASKING, ONE, Script, command, key_of, raised
 
-__all__ = ["Store"]
+__all__ = ["Nearer", "Store"]
 
 _LATE = -1
 _BLOCKING, _ASYNCIO = BlockingRuntime(), AsyncioRuntime()
+
+
+class Nearer(float):
+    """The deadline of a call that may not use its whole budget, because the work that it is for ends sooner."""
+
+    __slots__ = ("began",)
+
+    began: float
 
 
 class Store:
@@ -92,15 +102,32 @@ class Store:
 
     # --- calls ---------------------------------------------------------------------------------------
 
-    def enter(self) -> float:
-        """Return the deadline of a call that starts now.
+    def enter(self, *, heeding: bool = True) -> float:
+        """Return the deadline of a call that starts now: its budget's end, or the end of the work in hand if sooner.
+
+        Args:
+            heeding: False where tokens go back, which is done although the work in hand is out of time.
 
         Raises:
             StoreFailed: the gate is shut.
+            DeadlineExceeded: the work in hand is out of time.
         """
+        due = DUE.get() if heeding else None
+        now = self.clock()
+        if due is not None and due <= now:
+            raise DeadlineExceeded(f"{self.gate.name} was not asked: the deadline had passed")
         if self.gate.shut and not self.gate.enter():
             raise StoreFailed("gate", f"{self.gate.name} does not answer and is left alone for a while")
-        return self.clock() + self.budget
+        if due is None or due >= now + self.budget:
+            return now + self.budget
+        nearer = Nearer(due)
+        nearer.began = now
+        return nearer
+
+    def since(self, deadline: float) -> float:
+        """Return for how many seconds a call has been under way."""
+        began = deadline.began if isinstance(deadline, Nearer) else deadline - self.budget
+        return self.clock() - began
 
     def ask(self, body: bytes, borrowed: Callable[[], bytes], deadline: float, script: Script = ONE) -> list[Any]:
         """Run a script in the calling thread and return its reply.
