@@ -40,8 +40,9 @@ from sqlalchemy.exc import (
 from backstay.errors import BackstayError, Misuse, OutcomeUnknown, Unavailable
 from backstay.url import mask
 
+from ..forks import renew_in_child
 from .schema import KEY, OPERATION, TURN, metadata
-from .values import HIGHEST, Balances, Entry, Receipt, Reply, Row
+from .values import HIGHEST, Balances, Entry, Receipt, Reply, Row, check_text
 
 __all__ = ["Applied", "Failed", "Ledger"]
 
@@ -81,12 +82,18 @@ class Ledger:
         self.name = name
         self.engine = database if isinstance(database, Engine) else _engine(database)
         self._owned = not isinstance(database, Engine)
+        if self._owned:
+            renew_in_child(self)
         self._kind = balances.kind
         schema, _, plain = balances.table.rpartition(".")
         key: ColumnClause[Any] = column(balances.key)
         balance: ColumnClause[Any] = column(balances.balance)
         self._table = table(plain, key, balance, schema=schema or None)
         self._key, self._balance = self._table.c[balances.key], self._table.c[balances.balance]
+
+    def renew(self) -> None:
+        """Leave the parent's connections to the parent, in a forked child; a handed over engine is not ours."""
+        self.engine.dispose(close=False)
 
     def create_tables(self) -> None:
         """Create our tables and the row of the turn where they are missing; your table is never touched."""
@@ -357,7 +364,7 @@ class Ledger:
 
     def _text(self, key: object) -> str:
         text = str(key)
-        if not 0 < len(text) <= 200 or not text.isprintable() or self._kind(text) != key:
+        if check_text("key in the table", text) and self._kind(text) != key:
             raise Misuse(f"key {key!r:.80} cannot be used; give Balances(kind=...) that makes it from its text")
         return text
 

@@ -139,7 +139,14 @@ class Protocol:
             phase, reading = await self.cache.look(key)
             if reading is not None and phase in ("open", "draining"):
                 return reading
-        turn, balance = await self._database(lambda: self.ledger.balance(key))
+        try:
+            turn, balance = await self._database(lambda: self.ledger.balance(key))
+        except (Unavailable, OutcomeUnknown):  # a read: whatever became of it, it may be asked elsewhere
+            phase, reading = await self.cache.look(key)
+            if reading is None or phase not in ("open", "draining"):
+                raise
+            self._first = "cache"
+            return reading
         if turn not in ("database", "entering"):
             phase, reading = await self.cache.look(key)
             if phase == "none":

@@ -163,8 +163,8 @@ def check_text(what: str, text: object, longest: int = 200) -> str:
     Raises:
         Misuse: it cannot.
     """
-    if not isinstance(text, str) or not 0 < len(text) <= longest or not text.isprintable() or not text.strip():
-        raise Misuse(f"{what} must be 1 to {longest} printable characters, got {text!r:.80}")
+    if not isinstance(text, str) or not 0 < len(text) <= longest or not text.isprintable() or text != text.strip():
+        raise Misuse(f"{what} must be 1 to {longest} printable characters, no space at its ends; got {text!r:.80}")
     return text
 
 

@@ -168,6 +168,51 @@ def test_WD6_a_database_with_the_turn_needs_no_cache(tmp_path: Path) -> None:
     site.close()
 
 
+def test_WD5_a_new_process_reads_and_writes_in_the_cache_while_the_database_is_away(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.plain.enter()
+    site.plain.deduct("o1", "apple", 4)
+    new = site.another()
+
+    def away(*_: object) -> Any:
+        raise Unavailable("the database is away")
+
+    for name in ("balance", "change", "turn"):
+        monkeypatch.setattr(new._core.ledger, name, away)
+    assert new.deduct("o1", "apple", 4).repeated
+    new._core._first = "database"
+    assert new.balance("apple").balance == 6
+    site.sync()
+    site.plain.leave(timeout=0)
+    for _ in range(2):  # the hint is stale: the cache says no, the database does not answer, and nothing is guessed
+        with pytest.raises(Unavailable, match="away"):
+            new.deduct("o2", "apple", 1)
+        with pytest.raises(Unavailable, match="away"):
+            new.balance("apple")
+
+
+def test_keys_may_be_numbers(tmp_path: Path) -> None:
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(f"sqlite:///{tmp_path}/accounts.db")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE account (id INTEGER PRIMARY KEY, cents BIGINT NOT NULL)"))
+        connection.execute(text("INSERT INTO account VALUES (7, 100)"))
+    columns = Balances(table="account", key="id", balance="cents", kind=int)
+    with WriteBehind.connect("credit", cache="memory://", database=engine, balances=columns) as subject:
+        subject.create_tables()
+        assert subject.deduct("o1", "7", 10).left == 90
+        with pytest.raises(Misuse, match="cannot be made"):
+            subject.deduct("o2", "seven", 10)
+        subject.enter()
+        assert subject.deduct("o3", "7", 10).left == 80
+        assert subject.consumer().step() == 1
+        subject.leave(timeout=0)
+        assert subject.balance("7").balance == 80
+    engine.dispose()
+
+
 def test_WD7_lag_and_pending_are_gauges_that_ask_nobody(site: Site) -> None:
     with measured() as found:
         site.plain.enter()
