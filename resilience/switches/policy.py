@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from backstay.errors import Misuse
+from backstay.keys import Template
 
 from ..fallback import Fallback
 from ..policy import Admit, AdmitAsync, AsyncCall, Call, Served, Settle, Target
 
 if TYPE_CHECKING:
+    from .evaluation import Key
     from .switches import Switches
 
 __all__ = ["SwitchPolicy"]
@@ -22,31 +25,47 @@ class SwitchPolicy:
         switches: where the switch is.
         name: of the switch.
         fallback: what answers while it is off; `Degraded` is raised where there is none.
+        key: whose share of a percentage a call counts to: a template of the function's parameters such as
+            `"{customer_id}"`, or a function of the call's arguments.
 
     Raises:
-        Misuse: there is no such switch.
+        Misuse: there is no such switch, or the key is neither.
     """
 
     kind = "switch"
 
-    def __init__(self, switches: Switches, name: str, fallback: Fallback | None = None) -> None:
+    def __init__(
+        self,
+        switches: Switches,
+        name: str,
+        fallback: Fallback | None = None,
+        *,
+        key: str | Callable[..., Key] | None = None,
+    ) -> None:
         switches.enabled(name)
+        given: Any = key
+        if given is not None and not isinstance(given, str) and not callable(given):
+            raise Misuse(f"switch {name!r}: key is a template such as '{{customer_id}}' or a function, got {key!r:.80}")
+        self._key = Template(key) if isinstance(key, str) else key
         self._switches = switches
         self.name = self._name = name
         self._fallback = fallback
 
     def covered(self, fallback: Fallback) -> SwitchPolicy:
         """Return the same policy with `fallback` to answer while the switch is off, unless it has one."""
-        return self if self._fallback is not None else SwitchPolicy(self._switches, self._name, fallback)
+        if self._fallback is not None:
+            return self
+        key = self._key.text if isinstance(self._key, Template) else self._key
+        return SwitchPolicy(self._switches, self._name, fallback, key=key)
 
     def wrap(self, call: Call, target: Target) -> Call:
         """Return `call` behind the switch."""
         switches, name = self._switches, self._name
-        enabled = switches.enabled
+        enabled = self._asking(target)
         serve = self._fallback.prepare(target)[0] if self._fallback is not None else None
 
         def switched(*args: Any, **kwargs: Any) -> Any:
-            if enabled(name):
+            if enabled(args, kwargs):
                 return call(*args, **kwargs)
             refusal = switches.refuse(name)
             if serve is None:
@@ -58,11 +77,11 @@ class SwitchPolicy:
     def wrap_async(self, call: AsyncCall, target: Target) -> AsyncCall:
         """Return `call` behind the switch."""
         switches, name = self._switches, self._name
-        enabled = switches.enabled
+        enabled = self._asking(target)
         serve, awaited = self._fallback.prepare(target) if self._fallback is not None else (None, False)
 
         async def switched(*args: Any, **kwargs: Any) -> Any:
-            if enabled(name):
+            if enabled(args, kwargs):
                 return await call(*args, **kwargs)
             refusal = switches.refuse(name)
             if serve is None:
@@ -81,9 +100,10 @@ class SwitchPolicy:
         if self._fallback is not None:
             raise Misuse(f"{target.resource!r}: a fallback cannot stand in for a stream or a block; leave it out there")
         switches, name = self._switches, self._name
+        enabled = self._asking(target)
 
         def admitted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Settle:
-            if not switches.enabled(name):
+            if not enabled(args, kwargs):
                 raise switches.refuse(name)
             return _heard
 
@@ -97,6 +117,17 @@ class SwitchPolicy:
             return admit(args, kwargs)
 
         return admitted
+
+    def _asking(self, target: Target) -> Callable[[tuple[Any, ...], dict[str, Any]], bool]:
+        """Return what says of a call whether it may run."""
+        name, enabled, key = self._name, self._switches.enabled, self._key
+        if key is None:
+            return lambda args, kwargs: enabled(name)
+        if isinstance(key, Template):
+            bound = key.bind(target.function)
+            return lambda args, kwargs: enabled(name, bound(args, kwargs))
+        found = key
+        return lambda args, kwargs: enabled(name, found(*args, **kwargs))
 
 
 def _heard(error: BaseException | None) -> None:

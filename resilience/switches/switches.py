@@ -23,6 +23,7 @@ from ..delivery.replica import State
 from ..forks import renew_in_child
 from .applying import Applying
 from .document import Switch, check_name, read
+from .evaluation import Key
 from .model import Value, agree, standing
 from .pins import PinnedReads, pin, pinned
 from .polled import Polled
@@ -179,17 +180,31 @@ class Switches(Reading):
         reason = self.current.reason(name)
         return Degraded(f"{name!r} is switched off{': ' + reason if reason else ''}; there is no fallback for it")
 
-    def degradable(self, name: str, *, fallback: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    def degradable(
+        self, name: str, *, fallback: Any, key: str | Callable[..., Key] | None = None
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """Return a decorator that answers with `fallback` while the switch is off or what it needs is down.
 
         For `def` and `async def`. `protect` says what a fallback may be and when it answers.
 
-        Raises:
-            Misuse: there is no such switch, or the fallback does not fit the function.
-        """
-        from ..pipeline.protect import protect
+        Args:
+            name: of the switch.
+            fallback: what answers instead.
+            key: whose share of a percentage a call counts to: a template of the function's parameters such as
+                `"{customer_id}"`, or a function of the call's arguments.
 
-        return protect(name, switch=name, switches=self, fallback=fallback)
+        Raises:
+            Misuse: there is no such switch, or the fallback or the key does not fit the function.
+        """
+        from ..fallback import Fallback
+        from ..pipeline.pipeline import Pipeline
+        from ..pipeline.protect import protect
+        from .policy import SwitchPolicy
+
+        if key is None:
+            return protect(name, switch=name, switches=self, fallback=fallback)
+        answers = fallback if isinstance(fallback, Fallback) else Fallback(name, answer=fallback)
+        return Pipeline(name, SwitchPolicy(self, name, key=key), answers, switches=self)
 
     def status(self) -> Status:
         """Return how fresh the switches are."""

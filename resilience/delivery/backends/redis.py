@@ -284,11 +284,9 @@ class _Channel:
 
     def _take(self, message: Any) -> None:
         self._heard_at = monotonic()
-        parts: list[Any] = message if type(message) is list else [b""]
-        kind, *rest = parts
-        if _bytes(kind) != b"message" or len(rest) != 2 or self._closing:
+        if len(message) != 3 or message[0] != b"message" or self._closing:  # or the answer to a PING
             return
-        told = news_of(_bytes(rest[1]))
+        told = news_of(_bytes(message[2]))
         if told is not None:
             self._hear(told)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import json
 import timeit
@@ -328,6 +329,39 @@ def test_memory_takes_values() -> None:
     assert (switches.enabled("a"), switches.number("n"), switches.enabled("s")) == (True, 5, True)
     with pytest.raises(Misuse, match="a boolean, a number"):
         source.publish({"a": None})  # type: ignore[dict-item]  # the mistake
+
+
+# --- functions ---------------------------------------------------------------------------------------
+
+
+def by_customer(customer: int, page: int = 1) -> int:
+    return customer
+
+
+@pytest.mark.parametrize("key", ["{customer}", by_customer])
+def test_a_function_runs_for_the_share_of_its_keys(key: Any) -> None:
+    switches = connect()
+
+    @switches.degradable("quarter", fallback="static", key=key)
+    def plain(customer: int, page: int = 1) -> str:
+        return f"real {customer} {page}"
+
+    @switches.degradable("quarter", fallback="static", key=key)
+    async def awaited(customer: int, page: int = 1) -> str:
+        return f"real {customer} {page}"
+
+    for customer in range(60):
+        expected = f"real {customer} 2" if bucket_of("quarter", customer) < 25_000 else "static"
+        assert plain(customer, page=2) == expected
+        assert asyncio.run(awaited(customer, page=2)) == expected
+
+
+def test_a_key_that_does_not_fit_the_function_is_told_at_decoration() -> None:
+    switches = connect()
+    with pytest.raises(Misuse, match="customer"):
+        switches.degradable("quarter", fallback=None, key="{household}")(by_customer)
+    with pytest.raises(Misuse, match="a template such as"):
+        switches.degradable("quarter", fallback=None, key=5)  # type: ignore[arg-type]  # the mistake
 
 
 # --- speed -------------------------------------------------------------------------------------------
