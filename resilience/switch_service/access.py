@@ -25,7 +25,7 @@ from .tokens import matches, split
 from .values import Holder, Role
 from .watch import Watch
 
-__all__ = ["COOKIE", "Access", "Caller", "address_of", "csrf_of"]
+__all__ = ["COOKIE", "Access", "Caller", "address_of", "csrf_of", "limiter"]
 
 COOKIE = "backstay_session"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -82,9 +82,9 @@ class Access:
         self._store = store
         self._watch = watch
         self._known: dict[str, _Known] = {}
-        self._logins = _limiter("switch_service.login", login_rate, clock)
-        self._refusals = _limiter("switch_service.refusals", refusal_rate, clock)
-        self._lookups = _limiter("switch_service.lookups", LOOKUPS, clock)
+        self._logins = limiter("switch_service.login", login_rate, clock)
+        self._refusals = limiter("switch_service.refusals", refusal_rate, clock)
+        self._lookups = limiter("switch_service.lookups", LOOKUPS, clock)
 
     async def require(self, request: Request, role: Role, scope: str = "") -> Caller:
         """Return who asks, if they may.
@@ -247,6 +247,7 @@ def _token_of(request: Request) -> str | None:
     return request.headers.get("x-api-key")
 
 
-def _limiter(name: str, rate: str, clock: Clock) -> RateLimiter:
+def limiter(name: str, rate: str, clock: Clock) -> RateLimiter:
+    """Return a limiter of this application's own, by address or scope."""
     buckets = MemoryBuckets(Rate.of(rate), max_keys=100_000, clock_ns=lambda: int(clock() * 1e9))
     return RateLimiter(buckets, name=name)

@@ -20,7 +20,7 @@ from backstay.clock import Clock, monotonic
 from backstay.errors import BackstayError
 from backstay.problem import problem
 
-from .access import Access
+from .access import Access, limiter
 from .board import Board
 from .errors import Conflict, Refused
 from .requests import problem_answer
@@ -70,7 +70,8 @@ def create_app(
     watch = Watch(store, board, validation, interval=interval)
     access = Access(store, watch, login_rate=login_rate, refusal_rate=refusal_rate, clock=clock)
     service = Service(
-        store=store, board=board, watch=watch, access=access, validation=validation, heartbeat=heartbeat,
+        store=store, board=board, watch=watch, access=access, validation=validation,
+        epochs=limiter("switch_service.epochs", "10/hour;burst=5", clock), heartbeat=heartbeat,
         public_url=public_url.rstrip("/"),
     )  # fmt: skip
 

@@ -105,6 +105,10 @@ class Board:
                 self._cut.n += 1
         return True
 
+    def drop(self, scope: str) -> None:
+        """Take a document away that the database no longer has."""
+        self._posted.pop(scope, None)
+
     @contextmanager
     def listening(self, scope: str) -> Generator[Listener, None, None]:
         """Hear of each document of a scope within the block.

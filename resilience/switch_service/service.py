@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from backstay.errors import Misuse, OutcomeUnknown
+from backstay.errors import Misuse, OutcomeUnknown, RateLimited
 
+from ..rate_limiting import RateLimiter
 from .access import Access, Caller
 from .board import Board, Posted
 from .errors import Conflict, Refused
@@ -33,6 +34,7 @@ class Service:
         access: who may do what.
         validation: what may be published.
         heartbeat: seconds between two signs of life on a stream.
+        epochs: how often readers may begin one, a scope.
         public_url: where clients reach the service, without a slash at its end; empty to take it from requests.
     """
 
@@ -41,6 +43,7 @@ class Service:
     watch: Watch
     access: Access
     validation: Validation
+    epochs: RateLimiter
     heartbeat: float = 5.0
     public_url: str = ""
 
@@ -72,6 +75,26 @@ class Service:
         if posted is None:
             raise Refused(404, "No scope", f"nothing was written for {scope} yet; the first change makes it")
         return posted
+
+    async def notice(self, scope: str, cursor: tuple[int, int], *, by: str) -> None:
+        """Hear that somebody has seen this document; begin a new epoch if the database is older than that (SW-12).
+
+        Readers may invent what they saw. An epoch more does no harm, and there are a few an hour at most.
+        """
+        posted = self.board[scope]
+        if posted is None or cursor <= posted.cursor:
+            return
+        await self.watch.fetch(scope)  # another replica may have written it just now
+        posted = self.board[scope] or posted
+        if cursor <= posted.cursor:
+            return
+        try:
+            self.epochs.acquire(scope)
+        except RateLimited:
+            return
+        made = await asyncio.to_thread(self.store.documents.overtaken, scope, *cursor, by=by)
+        if made is not None:
+            self.board.post(made)
 
     async def publish(
         self,

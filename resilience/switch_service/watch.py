@@ -82,12 +82,13 @@ class Watch:
         changes = await asyncio.to_thread(self._store.documents.changes)
         if changes == self._seen:
             return False
+        known = self._board.cursors()  # before the database is read: what is written meanwhile is in both
         there = await asyncio.to_thread(self._store.documents.cursors)
-        for scope, cursor in self._board.cursors().items():
-            if cursor > there.get(scope, cursor):
+        for scope, cursor in known.items():
+            if scope not in there:
+                self._board.drop(scope)
+            elif cursor > there[scope]:
                 await asyncio.to_thread(self._store.documents.overtaken, scope, *cursor, by="this service")
-                there.pop(scope)
-        known = self._board.cursors()
         for scope, cursor in there.items():
             if cursor != known.get(scope):
                 await self.fetch(scope)

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from backstay.errors import Misuse
 
 from ...delivery.envelope import Envelope
-from ..board import Posted
 from ..errors import Conflict, Refused
 from ..exchange import items_of, to_toml
 from ..fields import base_of, only, reason_of, wrong
@@ -55,8 +54,10 @@ def router(service: Service) -> APIRouter:
         posted = await service.present(scope)
         known = request.headers.get("if-none-match")
         if known is not None:
-            await _notice_older_database(service, scope, known, posted)
-            posted = await service.present(scope)
+            cursor = cursor_of(known)
+            if cursor is not None and cursor > posted.cursor:
+                await service.notice(scope, cursor, by="a client")
+                posted = await service.present(scope)
         wait = _wait_of(request)
         if wait and known is not None and holds(known, posted.etag):
             with service.board.listening(scope) as listener:
@@ -186,18 +187,6 @@ def _wait_of(request: Request) -> float:
     if not 0.0 <= wait <= 3600.0:
         raise Refused(422, "Not valid", f"'wait' is seconds from 0 to {LONGEST_WAIT:.0f}, got {text!r:.40}")
     return min(wait, LONGEST_WAIT)
-
-
-async def _notice_older_database(service: Service, scope: str, known: str, posted: Posted) -> None:
-    """Look whether a client knows of a later document than there is: the database may have been put back."""
-    cursor = cursor_of(known)
-    if cursor is not None and cursor > posted.cursor:
-        await service.watch.fetch(scope)  # another replica may have written it just now
-        posted = service.board[scope] or posted
-        if cursor > posted.cursor:
-            made = await asyncio.to_thread(service.store.documents.overtaken, scope, *cursor, by="a client")
-            if made is not None:
-                service.board.post(made)
 
 
 def cursor_of(etag: str) -> tuple[int, int] | None:

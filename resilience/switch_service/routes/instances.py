@@ -34,13 +34,7 @@ def router(service: Service) -> APIRouter:
         if not caller.holder.reaches(heard.scope):
             await service.access.require(request, "reader", heard.scope)
         posted = await service.present(heard.scope)
-        if (heard.epoch, heard.version) > posted.cursor:
-            await service.watch.fetch(heard.scope)  # another replica may have written it just now
-            made = await asyncio.to_thread(
-                service.store.documents.overtaken, heard.scope, heard.epoch, heard.version, by=heard.instance
-            )
-            if made is not None:
-                service.board.post(made)
+        await service.notice(heard.scope, (heard.epoch, heard.version), by=heard.instance)
         try:
             await asyncio.to_thread(service.store.fleet.hear, heard)
         except Misuse as error:

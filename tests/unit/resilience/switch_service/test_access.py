@@ -120,7 +120,7 @@ def test_secrets_are_kept_as_digests_only(desk: Desk, tmp_path: Path) -> None:
         everything = "\n".join(connection.iterdump())
     connection.close()
     for secret in (*desk.tokens.values(), cookie):
-        assert secret.rpartition("_")[2] not in everything
+        assert secret.split("_", 2)[2] not in everything
         assert tokens.digest_of(tokens.split(secret, secret[:3])[1]) in everything  # type: ignore[index]
 
 

@@ -137,7 +137,29 @@ def test_nobody_can_push_the_epoch_out_of_reach(desk: Desk) -> None:
     beat = {"scope": SCOPE, "instance": "web-1", "state": "ready", "epoch": (1 << 53) - 1, "version": 9}
     assert desk.ask("POST", "/v1/instances", "reader", json=beat).json()["epoch"] == before
     beat["epoch"] = before  # a version far ahead of its own epoch only begins another epoch
-    assert desk.ask("POST", "/v1/instances", "reader", json=beat).json()["epoch"] > before
+    epochs = {before}
+    for _ in range(10):
+        found = desk.ask("POST", "/v1/instances", "reader", json=beat).json()
+        epochs.add(found["epoch"])
+        beat["epoch"], beat["version"] = found["epoch"], found["version"] + 1
+    assert len(epochs) == 6  # five an hour, or a reader could fill the disk with versions
+    assert desk.ask("GET", CONFIG).json()["items"]["switches"]["a"]["enabled"] is True
+
+
+def test_a_database_that_is_emptied_under_a_service_begins_anew(desk: Desk, tmp_path: Path) -> None:
+    desk.change(0, a=True)
+    desk.change(1, a=False)
+    before = desk.ask("GET", CONFIG).json()["epoch"]
+    with sqlite3.connect(tmp_path / "switches.db") as connection:
+        connection.execute("DELETE FROM backstay_switch_scope")
+        connection.execute("DELETE FROM backstay_switch_version")
+        connection.execute("UPDATE backstay_switch_state SET changes = 0")
+    connection.close()
+    look(desk)
+    assert desk.ask("GET", CONFIG).status_code == 404
+    desk.now_ms += 1000
+    assert desk.change(0, a=True).json()["version"] == 1
+    assert desk.ask("GET", CONFIG).json()["epoch"] > before
 
 
 def test_SW8_what_was_to_last_until_a_moment_ends_by_an_audited_version(desk: Desk) -> None:
