@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from backstay.errors import Misuse
@@ -11,7 +12,6 @@ from backstay.url import Url, choose, parse, require
 
 from .port import Source
 from .sources.file import FileSource
-from .sources.http import HttpSource
 from .sources.memory import MemorySource
 
 __all__ = ["SOURCES", "source_of"]
@@ -40,7 +40,10 @@ def _memory(url: Url) -> Source:
 
 
 def _http(url: Url) -> Source:
-    return HttpSource(url.raw)
+    from .sources.http import HttpSource  # TLS and HTTP take their time to import
+
+    push: Any = url.query.get("push", "events")
+    return HttpSource(url.raw, push=push)
 
 
 def _redis(url: Url) -> Source:

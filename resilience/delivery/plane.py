@@ -19,6 +19,7 @@ from backstay.errors import BackstayError, Misuse, Unavailable
 from backstay.telemetry import counter, gauge
 
 from ..forks import renew_in_child
+from .connect import source_of
 from .consumers import Consumers
 from .envelope import Envelope, moment
 from .last_known_good import LastKnownGood
@@ -60,7 +61,7 @@ class Status:
 class Plane:
     """One scope's document, brought by pull and, where the source can, by push.
 
-        plane = Plane(HttpSource("http://switches:8321/shop/production"), keep=Path("/var/lib/shop/config.json"))
+        plane = Plane.connect("http://:TOKEN@switches:8321/shop/production", keep="/var/lib/shop/config.json")
         plane.attach(switches).attach(pipelines)
         plane.start()
 
@@ -130,6 +131,23 @@ class Plane:
         gauge("config.version", "1", self._version, source=source.kind)
         gauge("config.connected", "1", self._connected, source=source.kind)
         renew_in_child(self)
+
+    @classmethod
+    def connect(
+        cls,
+        url: str | Path,
+        *,
+        scope: str | None = None,
+        keep: str | Path | None = None,
+        push: bool = True,
+        pace: Pace | None = None,
+    ) -> Plane:
+        """Return the plane of a URL, such as `http://:TOKEN@host:8321/shop/production`; it asks nothing before `start`.
+
+        Raises:
+            Misuse: the URL is malformed or of a kind that no source has, or see `Plane`.
+        """
+        return cls(source_of(url), scope=scope, keep=keep, push=push, pace=pace)
 
     # --- beginning and end ---------------------------------------------------------------------------
 
