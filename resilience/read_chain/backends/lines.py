@@ -159,6 +159,10 @@ class LoopLines:
                     await self.aclose()
                     continue
                 raise (unanswered if sent else not_reached)(settings.label, error) from error
+            except GeneratorExit:  # thrown away with its loop: nothing can be awaited
+                if connection is not None:
+                    connection._close()  # what disconnect does, without a loop
+                raise
             except BaseException:  # a cancellation, too: the reply would be taken for that of the next command
                 await _drop_async(connection)
                 raise

@@ -146,6 +146,11 @@ class LoopLines:
                     await self.close()
                     continue
                 raise (unanswered if sent else not_reached)(settings.label, error) from error
+            except GeneratorExit:  # thrown away with its loop: nothing can be awaited
+                self._rest.give_back(settings, None)
+                if connection is not None:
+                    connection._close()  # what disconnect does, without a loop
+                raise
             except BaseException:  # a cancellation, too: the replies would be taken for those of the next commands
                 await self._drop(settings, connection)
                 raise
