@@ -23,11 +23,14 @@ from typing import Any, cast
 from sqlalchemy import event
 
 from backstay.resilience.write_behind import Balances, Insufficient, WriteBehind
+from backstay.resilience.write_behind.backends import redis as _redis
+from backstay.resilience.write_behind.consumer import Consumer as _Consumer
 from unit.resilience.write_behinds import Site
 
 POINTS = ("read", "noted", "changed", "committed", "acknowledged")
 """Behind which step the process ends: nothing written; id written; balance written; committed; acknowledged unheard."""
 ROOT = Path(__file__).parents[3]
+IMPORTED = (_redis, _Consumer)  # by the parent, once: a child that reads files could meet them half written
 
 
 def kill() -> None:
