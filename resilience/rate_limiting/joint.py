@@ -10,7 +10,7 @@ from .backends.memory_steps import take_all
 from .failure import FailureMode
 from .jointly import JointDecision, Jointly
 from .limiter import AsyncRateLimiter, RateLimiter
-from .rules import joined, made
+from .rules import announced_in, joined, made
 
 __all__ = ["AsyncJointRateLimiter", "JointRateLimiter"]
 
@@ -41,6 +41,7 @@ class JointRateLimiter(Jointly):
         time: Literal["server", "client"] = "server",
         max_keys: int = 1_000_000,
         resource: str | None = None,
+        announce: bool = False,
     ) -> JointRateLimiter:
         """Return rules on a store. Nothing is sent before the first call.
 
@@ -55,12 +56,14 @@ class JointRateLimiter(Jointly):
             time: see there.
             max_keys: see there; for each rule.
             resource: see there.
+            announce: see there; each rule under `name.rule`.
 
         Raises:
             Misuse: any of these is wrong.
         """
         buckets = made(store, rules, name, namespace, budget, time, max_keys, asynchronous=False)
-        return cls(buckets, name, resource, on_store_failure, local_share)
+        names = {rule: f"{name}.{rule}" for rule in rules} if announce else None
+        return cls(buckets, name, resource, on_store_failure, local_share, names)
 
     @classmethod
     def of(
@@ -73,11 +76,13 @@ class JointRateLimiter(Jointly):
     ) -> JointRateLimiter:
         """Join limiters that exist, over the same store: their buckets stay theirs, and are charged together here.
 
+        Those that announce are announced here as well, under their own names.
+
         Raises:
             Misuse: they are not on one store, one is there twice, or they are on a Cluster, where buckets of different
                 limiters are on different servers: use `connect`.
         """
-        return cls(joined(rules, name), name, None, on_store_failure, local_share)
+        return cls(joined(rules, name), name, None, on_store_failure, local_share, announced_in(rules))
 
     def acquire(self, keys: Mapping[str, str | None], cost: int | Mapping[str, int] = 1) -> None:
         """Take tokens from all buckets, or refuse.
@@ -137,13 +142,15 @@ class AsyncJointRateLimiter(Jointly):
         time: Literal["server", "client"] = "server",
         max_keys: int = 1_000_000,
         resource: str | None = None,
+        announce: bool = False,
     ) -> AsyncJointRateLimiter:
         """Return rules on a store. Nothing is sent before the first call.
 
         Arguments and errors are those of `JointRateLimiter.connect`.
         """
         buckets = made(store, rules, name, namespace, budget, time, max_keys, asynchronous=True)
-        return cls(buckets, name, resource, on_store_failure, local_share)
+        names = {rule: f"{name}.{rule}" for rule in rules} if announce else None
+        return cls(buckets, name, resource, on_store_failure, local_share, names)
 
     @classmethod
     def of(
@@ -155,7 +162,7 @@ class AsyncJointRateLimiter(Jointly):
         local_share: float = 1.0,
     ) -> AsyncJointRateLimiter:
         """Join limiters that exist, as `JointRateLimiter.of` does."""
-        return cls(joined(rules, name), name, None, on_store_failure, local_share)
+        return cls(joined(rules, name), name, None, on_store_failure, local_share, announced_in(rules))
 
     async def acquire(self, keys: Mapping[str, str | None], cost: int | Mapping[str, int] = 1) -> None:
         """Take tokens from all buckets, or refuse, as `JointRateLimiter.acquire` does."""

@@ -15,6 +15,7 @@ from .backends.memory_steps import take_all
 from .carry import Carry, carry_of
 from .decision import Decision, Result, decide
 from .failure import FailureMode, failure_mode
+from .http import collector
 from .rate import Rate
 from .telemetry import Requests
 
@@ -57,6 +58,7 @@ class Jointly:
         resource: str | None,
         on_store_failure: FailureMode,
         local_share: float,
+        announced: Mapping[str, str] | None = None,
     ) -> None:
         failure_mode(on_store_failure, local_share)
         self.name = name
@@ -64,6 +66,7 @@ class Jointly:
         self.in_memory = all(isinstance(each, MemoryBuckets) for each in buckets.values())
         self._mode = on_store_failure
         self._share = local_share
+        self._announced = announced or {}  # what rules are called in fields of answers
         self._local = {
             rule: MemoryBuckets(each.rate.share(local_share))
             for rule, each in buckets.items()
@@ -146,6 +149,8 @@ class Jointly:
             rules[rule] = decide(balance, each.rate, each.scale, cost) if balance else _full(each.rate)
         refusals = [rule for rule, each in zip(rules, taken, strict=True) if each.balance <= 0]
         longest = max(refusals, key=lambda rule: rules[rule].retry_after) if refusals else None
+        if result == "acquired":
+            self._announce(rules)
         if result == "store_error_local":
             self._requests.store_error_local.n += 1
         elif allowed:
@@ -160,6 +165,13 @@ class Jointly:
             rules=rules,
             result=result,
         )
+
+    def _announce(self, rules: Mapping[str, Decision]) -> None:
+        collected = collector() if self._announced else None
+        if collected is not None:
+            for rule, decision in rules.items():
+                if rule in self._announced:
+                    collected.note(self._announced[rule], decision)
 
     def alone(self, steps: Sequence[Step], failure: StoreFailed) -> JointDecision:
         """Return the decision that the failure mode makes."""

@@ -81,15 +81,22 @@ class RateLimit(Layer):
         """Go over to other settings while calls run; tokens are carried as they say (see `RateLimiter.reconfigure`).
 
         Raises:
-            Misuse: something else than rate, cost, wait and carry differs; nothing was changed.
+            Misuse: something else than rate, cost, wait and carry differs, or the rate of a sliding window or of a
+                limit that leases; nothing was changed.
         """
         before = self._settings
         if settings.fixed != before.fixed:
             raise Misuse(
-                f"rate limit {self.name!r}: key, store, namespace, on_store_failure, local_share and budget cannot "
-                "change while it runs; make a new limit"
+                f"rate limit {self.name!r}: key, store, namespace, on_store_failure, local_share, budget, algorithm, "
+                "lease and announce cannot change while it runs; make a new limit"
             )
-        for limiter in {id(each): each for each in (self._given, *self._made.values()) if each}.values():
+        if settings.steady is not None and settings.rate != before.rate:
+            raise Misuse(
+                f"rate limit {self.name!r}: {settings.steady} cannot change its rate while it runs; make a new limit "
+                "of another name"
+            )
+        limiters = {id(each): each for each in (self._given, *self._made.values()) if each}
+        for limiter in limiters.values() if settings.steady is None else ():
             limiter.reconfigure(settings.rate, settings.carry)
         for use in self._uses:
             use.change(settings.cost, settings.wait)
@@ -279,6 +286,9 @@ def _options(settings: RateLimitSettings) -> dict[str, Any]:
         "on_store_failure": settings.on_store_failure,
         "local_share": settings.local_share,
         "budget": settings.budget,
+        "algorithm": settings.algorithm,
+        "lease": settings.lease,
+        "announce": settings.announce,
     }
 
 

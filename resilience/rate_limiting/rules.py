@@ -8,12 +8,13 @@ from typing import Any
 
 from backstay.errors import Misuse
 
+from .announced import AnnouncedBuckets, AsyncAnnouncedBuckets
 from .backends.memory import MemoryBuckets
 from .connect import async_buckets, blocking_buckets
 from .limiter import AsyncRateLimiter, RateLimiter
 from .rate import Rate
 
-__all__ = ["joined", "made"]
+__all__ = ["announced_in", "joined", "made"]
 
 _RULE = re.compile(r"[^\s{}:]{1,100}")
 _MOST = 16
@@ -62,7 +63,7 @@ def joined(limiters: Mapping[str, RateLimiter | AsyncRateLimiter], name: str) ->
         Misuse: they cannot be charged in one step.
     """
     checked(limiters, name)
-    buckets: dict[str, Any] = {rule: limiter.buckets for rule, limiter in limiters.items()}
+    buckets: dict[str, Any] = {rule: _plain(limiter.buckets) for rule, limiter in limiters.items()}
     if len({limiter.identity for limiter in limiters.values()}) < len(limiters):
         raise Misuse(f"rules {name!r}: two rules have the same buckets; a call would charge them twice")
     in_memory = [isinstance(each, MemoryBuckets) for each in buckets.values()]
@@ -78,6 +79,15 @@ def joined(limiters: Mapping[str, RateLimiter | AsyncRateLimiter], name: str) ->
             "charged in one step; make them together: JointRateLimiter.connect(..., rules={...})"
         )
     return buckets
+
+
+def announced_in(limiters: Mapping[str, RateLimiter | AsyncRateLimiter]) -> dict[str, str]:
+    """Return by rule the names of those limiters that announce their decisions."""
+    return {rule: each.name for rule, each in limiters.items() if _plain(each.buckets) is not each.buckets}
+
+
+def _plain(buckets: Any) -> Any:
+    return buckets.inner if isinstance(buckets, AnnouncedBuckets | AsyncAnnouncedBuckets) else buckets
 
 
 def checked(rules: Mapping[str, object], name: str) -> None:

@@ -10,6 +10,7 @@ from backstay.errors import Misuse
 
 from ..policy import from_mapping, seconds
 from .carry import Carry, carry_of
+from .connect import Algorithm
 from .failure import FailureMode, failure_mode
 from .rate import Rate
 
@@ -29,6 +30,9 @@ class RateLimitOptions(TypedDict, total=False):
     on_store_failure: FailureMode
     local_share: float
     budget: float
+    algorithm: Algorithm
+    lease: int | None
+    announce: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +46,14 @@ class RateLimitSettings:
         carry: what becomes of tokens when the rate changes: `proportional`, `absolute` or `reset`.
         key: whose bucket a call charges: a template of the function's parameters, or a function of the call's
             arguments. One bucket for all where it is left out.
-        store: where buckets are kept; see `RateLimiter.connect`, as for the four after it.
+        store: where buckets are kept; see `RateLimiter.connect`, as for those after it.
         namespace: see there.
         on_store_failure: see there.
         local_share: see there.
         budget: see there.
+        algorithm: see there. A sliding window can neither wait nor change its rate while it runs.
+        lease: see there. Nor can a limit that leases.
+        announce: see there.
 
     Raises:
         Misuse: one of them is wrong, or the cost can never be granted.
@@ -62,6 +69,9 @@ class RateLimitSettings:
     on_store_failure: FailureMode = "open"
     local_share: float = 1.0
     budget: float = 0.05
+    algorithm: Algorithm = "token-bucket"
+    lease: int | None = None
+    announce: bool = False
 
     def __post_init__(self) -> None:
         rate = Rate.of(self.rate)
@@ -78,6 +88,20 @@ class RateLimitSettings:
         key: Any = self.key
         if key is not None and not isinstance(key, str) and not callable(key):
             raise Misuse(f"key must be a template, a function or None, got {key!r:.80}")
+        self._check_choices(rate)
+
+    def _check_choices(self, rate: Rate) -> None:
+        algorithm: Any = self.algorithm
+        if algorithm not in ("token-bucket", "sliding-window"):
+            raise Misuse(f"algorithm must be 'token-bucket' or 'sliding-window', got {algorithm!r:.80}")
+        lease: Any = self.lease
+        if lease is not None and (type(lease) is not int or not 2 <= lease <= rate.capacity):
+            raise Misuse(f"lease must be a whole number from 2 to the burst of {rate.capacity}, got {lease!r:.80}")
+        announce: Any = self.announce
+        if not isinstance(announce, bool):
+            raise Misuse(f"announce must be true or false, got {announce!r:.80}")
+        if self.wait and self.steady is not None:
+            raise Misuse(f"{self.steady} cannot wait for tokens; leave wait out, or use a token bucket without a lease")
 
     @classmethod
     def of(cls, value: object) -> RateLimitSettings:
@@ -93,6 +117,14 @@ class RateLimitSettings:
         return cls(rate=value)
 
     @property
+    def steady(self) -> str | None:
+        """What keeps the rate from changing while the limit runs, in words; None where nothing does."""
+        if self.algorithm != "token-bucket":
+            return "a sliding window"
+        return None if self.lease is None else "a limit that leases its tokens"
+
+    @property
     def fixed(self) -> tuple[object, ...]:
         """What cannot change while the limit runs."""
-        return self.key, self.store, self.namespace, self.on_store_failure, self.local_share, self.budget
+        store = self.key, self.store, self.namespace, self.on_store_failure, self.local_share, self.budget
+        return *store, self.algorithm, self.lease, self.announce
