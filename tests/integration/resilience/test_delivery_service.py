@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
+from backstay.errors import Unavailable
 from backstay.resilience import Switches
+from backstay.resilience.delivery.pace import Pace
 from backstay.resilience.delivery.plane import Plane
 from backstay.resilience.delivery.sources.http import HttpSource
 from integration.resilience.switch_replicas import CONFIG, SCOPE, Operator, Replica
@@ -93,3 +98,33 @@ def test_SW7_switches_connect_by_url_with_a_kept_copy_and_outlive_the_service(se
     again = Switches.connect(url, keep=kept)
     assert (again.enabled("a"), again.status().state) == (False, "stale")
     again.plane.close()
+
+
+def test_a_service_behind_tls_is_read_and_heard_and_another_one_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    key, chain, trusted = tmp_path / "key.pem", tmp_path / "chain.pem", tmp_path / "trusted.pem"
+    certificate.private_key_pem.write_to_path(key)
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(chain, append=True)
+    authority.cert_pem.write_to_path(trusted)
+    options = ("--ssl-keyfile", str(key), "--ssl-certfile", str(chain))
+    service = Replica(f"sqlite:///{tmp_path / 'service.db'}", options=options)
+    try:
+        operator = service.operator(verify=ssl.create_default_context(cafile=str(trusted)))
+        version = turn(operator, 0, "a", True)
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
+            source(service).fetch(None, 0.0)
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+        plane = Plane(source(service), pace=Pace(pull_interval=60))
+        switches = Switches(plane)
+        plane.start()
+        assert plane.status().connected
+        turn(operator, version, "a", False)
+        assert wait_for(lambda: not switches.enabled("a"), 2)
+        plane.close()
+        assert wait_for(lambda: not any(thread.name == "backstay-config-events" for thread in threading.enumerate()))
+    finally:
+        service.close()
