@@ -27,7 +27,7 @@ class Client:
     def __init__(self, url: str, token: str | None, *, transport: Any = None) -> None:
         if not token:
             raise Misuse("say who asks: BACKSTAY_SWITCHES_TOKEN in the environment, or --token")
-        self._httpx: Any = require("httpx", "switches")
+        self._httpx: Any = require("httpx", "http")
         self._url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"}
         try:

@@ -94,8 +94,8 @@ DRIVER_HOMES = {
     "kazoo": r"/backends/|/(connect|connection|source)\.py$|^backstay/testing/",
     "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy)|resilience/(switch_service|write_behind))/|"
     r"^locks/(connection|source)|^backstay/testing/(txn|sharding)",
-    "flask": r"^backstay/flask|/flask|/http|/frameworks/|/client_identity|^backstay/testing/",
-    "fastapi": r"^backstay/fastapi|/fastapi|/http|/frameworks/|^resilience/switch_service/|^backstay/testing/",
+    "flask": r"^backstay/flask|/flask|/http|/levels/pages|/frameworks/|/client_identity|^backstay/testing/",
+    "fastapi": r"^backstay/fastapi|/fastapi|/http|/levels/pages|/frameworks/|^resilience/switch_service/|^backstay/testing/",
     "httpx": r"^txn/|^backstay/testing/|/frameworks/httpx|^resilience/switch_service/",
     "requests": r"/frameworks/requests",
     "celery": r"^locks/guards/celery|/frameworks/celery",
@@ -119,7 +119,12 @@ def test_what_the_library_imports_is_declared_and_what_is_declared_is_used() -> 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
     declared = {re.split(r"[\[>=]", need)[0].lower() for need in needs} - {"backstay"}
-    modules = {"opentelemetry-api": "opentelemetry", "opentelemetry-sdk": "opentelemetry.sdk", "pyyaml": "yaml"}
+    modules = {
+        "openfeature-sdk": "openfeature",
+        "opentelemetry-api": "opentelemetry",
+        "opentelemetry-sdk": "opentelemetry.sdk",
+        "pyyaml": "yaml",
+    }
     modules["openfeature-sdk"] = "openfeature"
     shipped_with_others = {"starlette", "werkzeug"}
     pytest_for_suites = {"pytest"}
