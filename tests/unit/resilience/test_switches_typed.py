@@ -105,6 +105,8 @@ def test_growing_a_variant_moves_only_keys_of_the_default(one: float, other: flo
 
     before, after = chosen(min(one, other)), chosen(max(one, other))
     assert {(before[key], after[key]) for key in keys} <= {("a", "a"), ("a", "b"), ("b", "b")}
+    for key in keys:
+        assert (after[key] == "b") == (bucket_of("s", key) < round(max(one, other) * 1000))
 
 
 def test_shares_are_what_they_say_and_switches_do_not_pick_the_same_keys() -> None:
