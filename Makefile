@@ -35,6 +35,7 @@ demo: $(VENV)/.demo $(if $(filter docker,$(ENGINES)),$(VENV)/.dev)
 
 test: $(VENV)/.dev
 	.ci/servers
+	.ci/browser
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev
