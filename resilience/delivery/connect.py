@@ -32,7 +32,14 @@ def source_of(url: str | Path) -> Source:
 def _file(url: Url) -> Source:
     if url.hosts and url.host != "localhost":
         raise Misuse(f"{url.raw!r} names a host; write three slashes: file:///{url.host}{unquote(url.path)}")
-    return FileSource(url.path)
+    push = url.query.get("push")
+    if push is None:
+        return FileSource(url.path)
+    if push != "watchfiles":
+        raise Misuse(f"push of a file is 'watchfiles', got {push!r}; leave it out to look every interval")
+    from .sources.watched_file import WatchedFileSource
+
+    return WatchedFileSource(url.path)
 
 
 def _memory(url: Url) -> Source:
