@@ -17,13 +17,13 @@ from typing import Any, TypeAlias
 
 from backstay.errors import BackstayError, Degraded, Misuse, OutcomeUnknown, Rejected, Unavailable
 from backstay.runtime import Runtime
-from backstay.telemetry import counter
 
 from .cache import Cache
 from .database import Database
 from .errors import Insufficient, Mismatched, NoSuchBalance
 from .ledger import Ledger
 from .settings import Settings
+from .telemetry import Operations
 from .values import Phase, Reading, Receipt, Reply, Source, Status, check_amount, check_text
 
 __all__ = ["Protocol"]
@@ -44,13 +44,8 @@ class Protocol:
         self.name, self.cache, self.ledger = name, cache, ledger
         self._database, self._settings, self._runtime = database, settings, runtime
         self._first: Source = "database"
-        about = {"resource": name, "policy_name": name, "policy_type": "write_sync"}
-        self.results = {
-            (source, word): counter("write_sync.results", "{operation}", source=source, result=word, **about)
-            for source in ("cache", "database")
-            for word in ("done", "repeated", "refused", "rejected", "unknown", "unavailable")
-        }
-        self.mismatches = counter("write_sync.mismatches", "{mismatch}", **about)
+        counted = Operations(name)
+        self.results, self.mismatches = counted.results, counted.mismatches
 
     # -- operations
 
