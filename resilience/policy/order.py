@@ -8,6 +8,7 @@ ORDER = (
     "operation",
     "switch",
     "fallback",
+    "level",
     "rate_limiter",
     "system_guard",
     "timeout",

@@ -210,7 +210,7 @@ def test_CO1_all_policies_together_stand_in_order_and_answer(colour: str) -> Non
     protected = together(f"all-{colour[0]}", **more)(shaped[colour])
     kinds = pipeline_of(protected).order
     assert list(kinds) == sorted(kinds, key=ORDER.index)
-    assert set(ORDER) - set(kinds) <= {"load_balancer", "timeout", "hedge", "attempt_timeout"}
+    assert set(ORDER) - set(kinds) <= {"level", "load_balancer", "timeout", "hedge", "attempt_timeout"}
     assert answer(protected) == "real"
 
 
