@@ -14,17 +14,12 @@ from backstay.url import require
 
 if TYPE_CHECKING:
     from .app import create_app
-    from .reporter import Reporter
     from .store import Store
 
-__all__ = ["Reporter", "Store", "create_app"]
+__all__ = ["Store", "create_app"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Reporter":
-        from .reporter import Reporter
-
-        return Reporter
     if name == "Store":
         require("sqlalchemy", "switch-service")
         from .store import Store

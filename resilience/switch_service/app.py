@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -107,10 +105,9 @@ def create_app(
 
 
 def _page() -> Mapping[str, tuple[str, bytes]]:
-    if importlib.util.find_spec(f"{__package__}.page") is None:
-        return {}
-    found: Mapping[str, tuple[str, bytes]] = importlib.import_module(f"{__package__}.page").files()
-    return found
+    from . import page as own  # the routes have a module of this name as well
+
+    return own.files()
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -80,9 +80,11 @@ class Patch:
             given = {"enabled": value} if isinstance(value, bool) else cast("dict[str, Any]", value)
             dressed = {"reason": self.reason, **given}
             return dressed if self.until is None else {**dressed, "until": self.until}
-        if section == "levels" and self.until is not None and isinstance(value, dict):
-            table = cast("dict[str, Any]", value)
+        if section == "levels" and isinstance(value, dict):
+            table = {"reason": self.reason, **cast("dict[str, Any]", value)}
             pin = table.get("pin")
+            if self.until is None:
+                return table
             if isinstance(pin, dict):
                 return {**table, "pin": {**cast("dict[str, Any]", pin), "until": self.until}}
             raise Misuse("'until' needs a pin: {'pin': {'level': 'severe'}}; a force stays until it is taken away")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, cast
+from dataclasses import fields
+from typing import Any, TypeAlias
 
 from backstay.errors import Misuse
 
-from ..delivery.envelope import moment
+from ..levels.actions import Actions
+from ..levels.document import entry_of
+from ..levels.settings import LevelSettings
 from ..pipeline.arrangement import check_order
 from ..pipeline.document import tables
 from ..pipeline.vocabulary import WORDS
@@ -21,8 +24,6 @@ from .requests import LARGEST_DOCUMENT
 from .values import Items
 
 __all__ = ["SECTIONS", "Check", "Validation"]
-
-LEVELS = ("normal", "warning", "error", "severe")
 
 Check: TypeAlias = Callable[[Mapping[str, Any]], None]
 """Raises `Misuse` if a section cannot be applied; changes nothing."""
@@ -49,22 +50,14 @@ def check_pipelines(section: Mapping[str, Any]) -> None:
 
 
 def check_levels(section: Mapping[str, Any]) -> None:
-    """Check a section of levels: what is forced and pinned. Thresholds are judged by those who measure."""
+    """Check a section of levels. How thresholds fit those that the program gave, only the program knows."""
     for name, given in section.items():
-        if not isinstance(given, Mapping):
-            raise Misuse(f"level of {name!r}: expected a table such as {{'force': 'severe'}}, got {given!r:.80}")
-        table = cast("Mapping[str, Any]", given)
-        pin = table.get("pin")
-        if pin is not None and not isinstance(pin, Mapping):
-            raise Misuse(f"level of {name!r}: a pin is {{'level': ..., 'until': ...}}, got {pin!r:.80}")
-        pinned = cast("Mapping[str, Any]", pin or {})
-        for level in (table.get("force"), pinned.get("level")):
-            if level is not None and level not in LEVELS:
-                raise Misuse(f"level of {name!r}: a level is one of {', '.join(LEVELS)}, got {level!r:.80}")
-        if pinned and "level" not in pinned:
-            raise Misuse(f"level of {name!r}: a pin names its level, one of {', '.join(LEVELS)}")
-        if pinned.get("until") is not None:
-            moment(pinned["until"], "until")
+        entry = entry_of(name, given, wall=0.0, now=0.0)
+        for what, table, kind in (("thresholds", entry.thresholds, LevelSettings), ("actions", entry.actions, Actions)):
+            known = [each.name for each in fields(kind)]
+            unknown = sorted(set(table) - set(known))
+            if unknown:
+                raise Misuse(f"level {name!r}: {what} has no {unknown[0]!r}; known: {', '.join(known)}")
 
 
 SECTIONS: Mapping[str, Check] = {"switches": check_switches, "levels": check_levels, "pipelines": check_pipelines}

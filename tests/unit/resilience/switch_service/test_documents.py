@@ -116,6 +116,9 @@ def test_SW8_rollback_to_any_version_is_a_new_version(desk: Desk) -> None:
         ("levels", "database", "severe"),
         ("levels", "database", {"force": "terrible"}),
         ("levels", "database", {"pin": "severe"}),
+        ("levels", "database", {"thresholds": {"no such signal": 1}}),
+        ("levels", "database", {"thresholds": 7}),
+        ("levels", "database", {"further": 7}),
         ("levels", "database", {"pin": {"until": "2026-11-24T22:00:00Z"}}),
         ("levels", "database", {"pin": {"level": "severe", "until": "tonight"}}),
         ("unknown", "a", 1),
@@ -137,7 +140,7 @@ def test_SW8_a_pin_of_a_level_takes_its_end_from_the_change(desk: Desk) -> None:
     body = {"base": 0, "reason": "x", "until": "2026-11-24T22:00:00Z", "changes": [change]}
     assert desk.ask("PATCH", CONFIG, json=body).status_code == 200
     pin = {"level": "severe", "until": "2026-11-24T22:00:00Z"}
-    assert desk.ask("GET", CONFIG).json()["items"]["levels"]["database"] == {"pin": pin}
+    assert desk.ask("GET", CONFIG).json()["items"]["levels"]["database"] == {"pin": pin, "reason": "x"}
     forced = {**change, "value": {"force": "severe"}}
     assert desk.ask("PATCH", CONFIG, json={**body, "base": 1, "changes": [forced]}).status_code == 422
 

@@ -142,7 +142,7 @@ def test_nobody_can_push_the_epoch_out_of_reach(desk: Desk) -> None:
         found = desk.ask("POST", "/v1/instances", "reader", json=beat).json()
         epochs.add(found["epoch"])
         beat["epoch"], beat["version"] = found["epoch"], found["version"] + 1
-    assert len(epochs) == 6  # five an hour, or a reader could fill the disk with versions
+    assert len(epochs) == 5  # five tries an hour, the first was spent above: a reader cannot fill the disk
     assert desk.ask("GET", CONFIG).json()["items"]["switches"]["a"]["enabled"] is True
 
 
