@@ -101,7 +101,8 @@ class Consumer:
             entries += held
         if now >= self._claims_at:
             claimed = drive(self._cache.claim(self.name, self._claim_after, self._batch))
-            self._sync.claimed.n += len(claimed)
+            count = len(claimed)
+            self._sync.claimed.n += count
             entries += claimed
             self._claims_at = now + self._claim_after / 2
         self._holds = True  # until it is known that none of what comes now stays behind
@@ -150,8 +151,8 @@ class Consumer:
         applied = [entry for entry, word in zip(entries, verdicts, strict=True) if word is Applied.APPLIED]
         if applied:
             drive(self._cache.ack(applied))
-            self._sync.applied.n += len(applied)
         gone = len(applied)
+        self._sync.applied.n += gone
         frozen = self._frozen() if Applied.WAITING in verdicts else {}
         for entry, word in zip(entries, verdicts, strict=True):
             if word is Applied.CONFLICT:
