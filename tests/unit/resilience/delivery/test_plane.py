@@ -375,3 +375,19 @@ def test_wrong_options_are_told(tmp_path: Path) -> None:
     for wrong in ({"pull_interval": 0}, {"grace": -1}, {"init_timeout": None}, {"first_retry": True}):
         with pytest.raises(Misuse, match="must be from"):
             Pace(**wrong)
+
+
+@pytest.mark.parametrize("step", [-86_400.0, 86_400.0])
+def test_SW12_a_step_of_the_wall_clock_changes_neither_state_nor_order_nor_pauses(step: float) -> None:
+    wall, clock = ManualClock(TODAY.timestamp()), ManualClock()
+    source, shift = Scripted(sealed(5)), [0.0]
+    plane = Plane(source, clock=clock, chance=max, wall=lambda: wall() + shift[0])
+    plane.attach(Keeping()).start(watched=False)
+    plane.begin_listening()
+    due = plane.look()
+    shift[0] = step
+    assert (plane.look(), plane.status().state, plane.status().age) == (due, "ready", 0)
+    source.present = sealed(6)
+    clock.advance(due)
+    plane.look()
+    assert (plane.status().version, plane.status().state) == (6, "ready")
