@@ -45,10 +45,11 @@ class Entry:
         """
         merged: dict[str, Any] = {each.name: getattr(base, each.name) for each in dataclasses.fields(base)}
         for name, value in self.thresholds.items():
-            there = merged.get(name)
-            if isinstance(there, Bands) and isinstance(value, Mapping):
-                value = {**dataclasses.asdict(there), **value}
-            merged[name] = value
+            there, table = merged.get(name), _table(value)
+            if isinstance(there, Bands) and table is not None:
+                merged[name] = {**dataclasses.asdict(there), **table}
+            else:
+                merged[name] = value
         return from_mapping(LevelSettings, merged, "thresholds")
 
     def acts(self, base: Actions, old: Actions) -> Actions:
@@ -59,18 +60,22 @@ class Entry:
         """
         merged: dict[str, Any] = {each.name: getattr(base, each.name) for each in dataclasses.fields(base)}
         for name, value in self.actions.items():
-            if name in ("read", "write", "hide") and not isinstance(value, Mapping):
+            table = _table(value)
+            if name not in ("read", "write", "hide"):
+                words: list[Any] = [value]
+            elif table is None:
                 raise Misuse(f"actions: {name} must be a table, got {value!r}")
-            words = value.keys() if name in ("read", "write") else value.values() if name == "hide" else (value,)
+            else:
+                words = list(table.values() if name == "hide" else table)
             if name in merged and not all(word is None or _known(word) for word in words):
                 logger.warning("actions: %s names a level that is not known here: %r; the old one stays", name, value)
                 merged[name] = getattr(old, name)
-                continue
-            if name in ("read", "write"):
-                value = {**merged[name], **{level_of(level, name): word for level, word in value.items()}}
-            elif name == "hide":
-                value = {**merged[name], **value}
-            merged[name] = value
+            elif table is not None and name == "hide":
+                merged[name] = {**merged[name], **table}
+            elif table is not None and name in merged:
+                merged[name] = {**merged[name], **{level_of(level, name): word for level, word in table.items()}}
+            else:
+                merged[name] = value
         return from_mapping(Actions, merged, "actions")
 
 
@@ -106,20 +111,21 @@ def entry_of(name: str, given: Any, *, wall: float, now: float) -> Entry:
         Misuse: it is not understood.
     """
     what = f"level {name!r}"
-    if not isinstance(given, Mapping):
+    entry = _table(given)
+    if entry is None:
         raise Misuse(f"{what} must be a table such as {{force = 'severe'}}, got {given!r}")
-    for key in given:
+    for key in entry:
         if key not in _KEYS:
             raise Misuse(f"{what} has no setting {key!r}; known: {', '.join(_KEYS)}")
     for key in ("thresholds", "actions"):
-        if not isinstance(given.get(key) or {}, Mapping):
-            raise Misuse(f"{what}: {key} must be a table, got {given[key]!r}")
+        if _table(entry.get(key) or {}) is None:
+            raise Misuse(f"{what}: {key} must be a table, got {entry[key]!r}")
     orders = Orders(
-        force=_level(given.get("force"), f"{what}: force"),
-        pin=_pin(given.get("pin"), what, wall, now),
-        automatic=_level(given.get("automatic"), f"{what}: automatic"),
+        force=_level(entry.get("force"), f"{what}: force"),
+        pin=_pin(entry.get("pin"), what, wall, now),
+        automatic=_level(entry.get("automatic"), f"{what}: automatic"),
     )
-    return Entry(orders=orders, thresholds=given.get("thresholds") or {}, actions=given.get("actions") or {})
+    return Entry(orders=orders, thresholds=entry.get("thresholds") or {}, actions=entry.get("actions") or {})
 
 
 def _level(given: Any, what: str) -> Level | None:
@@ -129,15 +135,21 @@ def _level(given: Any, what: str) -> Level | None:
 def _pin(given: Any, what: str, wall: float, now: float) -> Pin | None:
     if given is None:
         return None
-    if not isinstance(given, Mapping) or set(given) != {"level", "until"} or not isinstance(given["until"], str):
+    pin = _table(given)
+    if pin is None or set(pin) != {"level", "until"} or not isinstance(pin["until"], str):
         raise Misuse(f"{what}: a pin needs level and until, as in {{level = 'severe', until = '2026-11-24T22:00:00Z'}}")
     try:
-        until = datetime.fromisoformat(given["until"])
+        until = datetime.fromisoformat(pin["until"])
     except ValueError:
         until = None
     if until is None or until.tzinfo is None:
-        raise Misuse(f"{what}: until must be a time with its zone, as in 2026-11-24T22:00:00Z, got {given['until']!r}")
-    return Pin(level_of(given["level"], f"{what}: pin"), now + until.timestamp() - wall)
+        raise Misuse(f"{what}: until must be a time with its zone, as in 2026-11-24T22:00:00Z, got {pin['until']!r}")
+    return Pin(level_of(pin["level"], f"{what}: pin"), now + until.timestamp() - wall)
+
+
+def _table(value: Any) -> Mapping[Any, Any] | None:
+    is_table: bool = isinstance(value, Mapping)
+    return value if is_table else None
 
 
 def _known(word: Any) -> bool:

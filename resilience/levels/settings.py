@@ -65,9 +65,9 @@ class Bands:
         """
         if isinstance(value, cls):
             return value
-        if isinstance(value, Mapping):
-            table: Any = value
-            return from_mapping(cls, table, what)
+        is_table: bool = isinstance(value, Mapping)
+        if is_table:
+            return from_mapping(cls, value, what)
         raise Misuse(f"{what} must be Bands or a table such as {{warning = 0.05, error = 0.2}}, got {value!r}")
 
 
@@ -141,7 +141,7 @@ class LevelSettings:
         """
         if isinstance(value, cls):
             return value
-        if isinstance(value, Mapping):
-            table: Any = value
-            return from_mapping(cls, table, "levels")
+        is_table: bool = isinstance(value, Mapping)
+        if is_table:
+            return from_mapping(cls, value, "levels")
         raise Misuse(f"levels need LevelSettings or a mapping of them, got {value!r}")

@@ -125,6 +125,12 @@ def test_DG2_confirmation_takes_evaluations_in_a_row() -> None:
     assert machine.step({"errors": Reading(0.9)}, 5) == Moved(before=NORMAL, after=SEVERE, cause="errors")
 
 
+def test_DG2_what_is_entered_is_what_all_confirming_evaluations_asked_for() -> None:
+    machine = Machine(LevelSettings(confirm=3))
+    moves = [machine.step({"errors": Reading(rate)}, second) for second, rate in enumerate((0.9, 0.06, 0.9))]
+    assert moves == [None, None, Moved(before=NORMAL, after=WARNING, cause="errors")]
+
+
 def test_DG2_up_may_skip_and_down_goes_one_at_a_time() -> None:
     machine = Machine(LevelSettings(hold=10, dwell=10))
     assert [move.after for move in steps(machine, 0.9, 10)] == [SEVERE]
