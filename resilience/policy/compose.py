@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+from .colours import awaiting_nothing, may_return_a_coroutine
 from .order import ORDER
 from .port import AsyncCall, Call, Colour, Policy, Served, Target
 from .streams import stream, stream_async
@@ -46,6 +47,8 @@ def chain(policies: Sequence[Policy], target: Target) -> Any:
     if target.colour is Colour.ASYNC_GENERATOR:
         return stream_async(target.function, admit_all_async(policies, target)) if policies else target.function
     call: Any = target.function
+    if policies and not target.is_async and may_return_a_coroutine(call):
+        call = awaiting_nothing(call, target)
     for policy in reversed(policies):
         call = policy.wrap_async(call, target) if target.is_async else policy.wrap(call, target)
     if policies and policies[0].kind != "operation" and any(policy.kind in _SERVING for policy in policies):

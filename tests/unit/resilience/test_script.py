@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from backstay.resilience import Rate
 from backstay.resilience.rate_limiting.backend import StoreFailed
+from backstay.resilience.timeout import DeadlineExceeded, deadline
 from unit.resilience.lua_redis import LuaRedis, lua_buckets
 from unit.resilience.oracle import Oracle
 
@@ -181,3 +182,25 @@ def test_long_and_odd_keys_are_one_key_each_in_one_slot() -> None:
     assert all(len(key) < 300 for key in server.entries)
     # RL-7: everything of a limiter's one call is in one key, whose slot is that of the braces
     assert all(key.startswith(b"backstay:test:limit:1:{limit:") for key in server.entries)
+
+
+def test_RL8_a_store_is_asked_no_longer_than_the_work_in_hand_lasts() -> None:
+    """What goes back goes back all the same; `tests/faults` has the same on a frozen server."""
+    buckets = lua_buckets(LuaRedis(), Rate.of("10/hour"))
+    store = buckets.store
+    now = store.clock()
+    assert store.enter() == pytest.approx(now + 0.05, abs=1e-6)
+    with deadline(0.02, clock=store.clock):
+        assert store.enter() == pytest.approx(now + 0.02, abs=1e-6)
+        assert store.since(store.enter()) == 0
+        assert store.enter(heeding=False) == pytest.approx(now + 0.05, abs=1e-6)
+    with deadline(5, clock=store.clock):
+        assert store.enter() == pytest.approx(now + 0.05, abs=1e-6)
+    assert buckets.charge("k", 1) > 0
+    with deadline(0, clock=store.clock):
+        with pytest.raises(DeadlineExceeded, match="was not asked"):
+            buckets.charge("k", 1)
+        with pytest.raises(DeadlineExceeded):
+            buckets.take("k", 1, 0.0)
+        assert buckets.give("k", 1, 0)
+    assert buckets.take("k", 10, 0.0).balance > 0
