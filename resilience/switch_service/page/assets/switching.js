@@ -9,14 +9,14 @@ import { bare, shares } from "./model.js";
 
 export function turn(site, switched) {
   const next = { ...switched.value, enabled: !switched.enabled };
-  edit(site, switched, next, `Turn ${next.enabled ? "on" : "off"} ${switched.name}`);
+  edit(site, switched, next, `Turn ${next.enabled ? "on" : "off"} ${switched.name}`, false);
 }
 
-export function edit(site, switched, given = switched.value, title = `Change ${switched.name}`) {
+export function edit(site, switched, given = switched.value, title = `Change ${switched.name}`, all = true) {
   const value = structuredClone(given);
   delete value.until;
   delete value.reason;
-  const body = h("div", {}, state(value), value.variants ? variants(value) : percentage(value));
+  const body = all && h("div", {}, state(value), value.variants ? variants(value) : percentage(value));
   const end = ending({ kept: given.enabled === switched.enabled ? switched.until : null });
   send(site, switched.name, { title, body, end, read: () => tidy(value), danger: switched.enabled && !value.enabled });
 }

@@ -42,6 +42,7 @@ function card(site, name, set, reported, line) {
     h("p", { class: "meta" }, tally(reported), changes.length > 0 && ["; changed ", when(changes.at(-1).at), `: ${changes.at(-1).cause || "no cause told"}`]),
     set?.force && h("p", { class: "late" }, `Forced by hand to ${short(set.force)} until it is taken away.`),
     pinned !== null && h("p", { class: "late" }, `Pinned by hand to ${short(pinned.level)}`, pinned.until && `, ${left(pinned.until, to)}`, "."),
+    set?.reason && h("p", { class: "why" }, set.reason),
     site.may &&
       h(
         "div",
@@ -81,7 +82,8 @@ function pin(site, name, set) {
   const resource = h("input", { value: name, required: true, maxlength: 100, autocomplete: "off", autofocus: name === "", readonly: name !== "", "data-name": "resource" });
   const chosen = h("select", { "data-name": "level", autofocus: name !== "" }, LEVELS.map((each) => h("option", { value: each }, each)));
   chosen.value = set.pin?.level ?? "severe";
-  const value = () => ({ ...set, pin: { level: chosen.value } });
+  const { reason, ...rest } = set; // the one of the change takes its place
+  const value = () => ({ ...rest, pin: { level: chosen.value } });
   changing(site, {
     title: name === "" ? "Pin a level" : `Pin the level of ${name}`,
     body: h("div", {}, field("Resource", resource), field("Level", chosen)),
@@ -94,7 +96,7 @@ function pin(site, name, set) {
 }
 
 function free(site, name, set) {
-  const { pin: _, force: __, ...rest } = set;
+  const { pin, force, reason, ...rest } = set;
   const change = Object.keys(rest).length === 0 ? { name, remove: true } : { name, value: rest };
   changing(site, {
     title: `Let the level of ${name} go`,

@@ -1,10 +1,9 @@
 // What is on, since when, by whom, why.
 
 import { h } from "./dom.js";
-import { left, short } from "./format.js";
+import { delay, left, short } from "./format.js";
 import { button, nothing, when } from "./parts.js";
 import { origin, shares, spread, standing } from "./model.js";
-import { delay } from "./format.js";
 import { add, edit, remove, turn } from "./switching.js";
 
 export function switches(site) {
@@ -50,7 +49,7 @@ function card(site, switched) {
       { class: "meta" },
       from === undefined
         ? "Set before the latest 200 versions"
-        : ["Since ", when(from.at), " by ", h("b", {}, from.who), `, version ${from.version}`],
+        : ["Set ", when(from.at), " by ", h("b", {}, from.who), `, version ${from.version}`],
       switched.until !== null && !switched.over && [" · ", h("span", { class: "until" }, left(switched.until, Date.now()))],
     ),
     switched.variants !== null && split(switched),
