@@ -17,15 +17,19 @@ from .circuit_breaker import CircuitBreaker
 from .concurrency_limit import ConcurrencyLimit
 from .fallback import Fallback
 from .hedge import Hedge
+from .levels import Level, Levels
 from .pipeline import Pipeline, Pipelines, load_pipelines, pipeline_of, protect
 from .rate_limiting import AsyncRateLimiter, Decision, Rate, RateLimiter, disconnect
+from .read_chain import ReadChain
 from .retry import Retry
 from .switches import Snapshot, Switches
 from .system_guard import SystemGuard
 from .timeout import AttemptTimeout, CallTimedOut, Deadline, Timeout
+from .write_behind import AsyncWriteBehind, WriteBehind
 
 __all__ = [
     "AsyncRateLimiter",
+    "AsyncWriteBehind",
     "AttemptTimeout",
     "Bulkhead",
     "CallTimedOut",
@@ -35,16 +39,20 @@ __all__ = [
     "Decision",
     "Fallback",
     "Hedge",
+    "Level",
+    "Levels",
     "Pipeline",
     "Pipelines",
     "Rate",
     "RateLimiter",
+    "ReadChain",
     "Retry",
     "Snapshot",
     "Switches",
     "SystemGuard",
     "ThreadPool",
     "Timeout",
+    "WriteBehind",
     "disconnect",
     "load_pipelines",
     "pipeline_of",

@@ -23,7 +23,8 @@ SHOWN_SPECIALS = ("__init__", "__enter__", "__exit__", "__aenter__", "__aexit__"
 INSIDE = re.compile(
     r"backstay\.testing\.\w+|backstay\.locks\.guards(\.\w+)?|backstay\.txn\.(fastapi|flask)"
     r"|backstay\.resilience\.(bulkhead|circuit_breaker(\.shared)?|concurrency_limit|fallback|hedge|limits|pipeline"
-    r"|policy|pybreaker|rate_limiting(\.(policy|client_identity|http_middleware))?|retry|switches|system_guard|timeout"
+    r"|policy|pybreaker|rate_limiting(\.(policy|client_identity|http_middleware))?|retry|switches(\.openfeature)?|system_guard|timeout"
+    r"|delivery|levels|read_chain|write_behind|switch_service"
     r"|frameworks\.\w+)"
 )
 # The same wherever it appears: `with` and `async with` take no arguments of the user's.

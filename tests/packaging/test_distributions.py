@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SUFFIXES = {".py", ".lua", ".sql", ".html", ".css", ".js"}
+SUFFIXES = {".py", ".lua", ".sql", ".html", ".css", ".js", ".svg"}
 OPTIONAL = (
     "aiosqlite", "alembic", "fastapi", "flask", "httpx", "kazoo", "limits", "opentelemetry.sdk", "psycopg", "pybreaker",
     "pymysql", "redis", "rich", "sqlalchemy", "starlette", "tenacity", "typer",

@@ -73,6 +73,12 @@ ONE_COLOUR = {
     "Singleton.forked": "a thread is not in the child of a fork; a task goes with its loop",
     "Singleton.stop": "a thread can only be asked, and waited for so long; a task is cancelled",
     "ShardedSession.layout": "an attribute here, read through to it there",
+    "WriteBehind.close": "the connections of all threads here, of the running loop there",
+    "WriteBehind.leave": "the same; the longer text stands here",
+    **{
+        f"WriteBehind.{name}": "what operators do, from a thread; the sync itself is a worker of its own"
+        for name in ("abandon", "consumer", "create_tables", "forget", "parked", "retry")
+    },
     **{
         f"ShardedSession.{name}": "the unit of work; AsyncShardedSession reaches it as `sync_session`"
         for name in ("enlist", "on", "poison", "sync_session", "token_options")

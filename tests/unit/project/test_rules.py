@@ -95,7 +95,8 @@ DRIVER_HOMES = {
     "sqlalchemy": r"^(txn|sharding|locks/(backends|guards/sqlalchemy)|resilience/(switch_service|write_behind))/|"
     r"^locks/(connection|source)|^backstay/testing/(txn|sharding)",
     "flask": r"^backstay/flask|/flask|/http|/levels/pages|/frameworks/|/client_identity|^backstay/testing/",
-    "fastapi": r"^backstay/fastapi|/fastapi|/http|/levels/pages|/frameworks/|^resilience/switch_service/|^backstay/testing/",
+    "fastapi": r"^backstay/fastapi|/fastapi|/http|/levels/pages|/frameworks/|^resilience/switch_service/|"
+    r"^backstay/testing/",
     "httpx": r"^txn/|^backstay/testing/|/frameworks/httpx|^resilience/switch_service/",
     "requests": r"/frameworks/requests",
     "celery": r"^locks/guards/celery|/frameworks/celery",
