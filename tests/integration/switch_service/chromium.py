@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import httpx
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
-from backstay.resilience.delivery.envelope import moment
 from integration.resilience.switch_replicas import CONFIG, Replica
 
 __all__ = ["Site", "chromium", "until"]
@@ -77,13 +75,17 @@ class Site:
         page = context.new_page()
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("console", lambda said: self._heard(said.type, said.text))
-        page.on("dialog", lambda dialog: (self.problems.append("a dialog of a script opened"), dialog.dismiss())[0])
+        page.on("dialog", self._opened)
         page.goto(self.replica.url)
         if token != "none":
             log_in(page, token or self.replica.token)
             page.locator("#link .live").wait_for()
             page.locator("#content h2").first.wait_for()
         return page
+
+    def _opened(self, dialog: Dialog) -> None:
+        self.problems.append(f"a script opened a dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _heard(self, kind: str, text: str) -> None:
         # answers such as 401 and 409 and a service that is away are in the plot of the tests; the rest is not
@@ -106,9 +108,3 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
-
-
-def issued(replica: Replica, token: str) -> float:
-    """When the present version was written, seconds since 1970 by the service's clock."""
-    answer = httpx.get(f"{replica.url}{CONFIG}", headers={"Authorization": f"Bearer {token}"})
-    return moment(answer.json()["issued_at"]).timestamp()

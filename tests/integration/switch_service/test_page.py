@@ -311,8 +311,11 @@ def test_what_holds_the_page_is_found_by_assistive_technology(site: Site) -> Non
     site.beat("web", 1, levels={"db": "severe"}, signals={"db": {"errors": 0.5}})
     page = site.page()
     page.locator("[data-switch=search] .toggle").click()
-    unnamed = "() => [...document.querySelectorAll('dialog input, dialog select, dialog textarea')].filter((e) => e.labels.length === 0).length"
-    assert page.evaluate(unnamed) == 0
+    fields = "input, select, textarea"
+    unnamed = (
+        "(all) => [...document.querySelector('dialog').querySelectorAll(all)].filter((e) => !e.labels.length).length"
+    )
+    assert page.evaluate(unnamed, fields) == 0
     assert page.get_by_role("dialog", name="Turn off search").count() == 1
     page.keyboard.press("Escape")
     assert page.get_by_role("switch", name="search: On. Turn off").count() == 1

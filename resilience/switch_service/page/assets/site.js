@@ -6,7 +6,7 @@ import { spread } from "./model.js";
 import { Push } from "./push.js";
 
 const OFTEN = 1000;
-const SELDOM = 5000;
+const SELDOM = 3000;
 
 export class Site {
   constructor(scope, session, { changed, linked, trouble }) {
