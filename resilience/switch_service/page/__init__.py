@@ -21,7 +21,7 @@ def files() -> Mapping[str, tuple[str, bytes]]:
     Guarantees: `index.html` and all that it loads, below `assets/`; less than 200 kB together; no script or style
     inside the HTML, so that `default-src 'self'` is enough.
     """
-    here = resources(__package__)
+    here = resources(__name__)
     found = {"index.html": (_TYPES["html"], (here / "index.html").read_bytes())}
     for file in sorted((here / "assets").iterdir(), key=lambda each: each.name):
         kind = _TYPES.get(file.name.rpartition(".")[2])

@@ -73,7 +73,7 @@ async function enter(session) {
     }),
   );
   if (scopes.length === 0) {
-    fill(content, h("p", {}, "There is no scope yet that your token reaches. The first change makes one: backstay switches set shop/production NAME on --reason ..."));
+    fill(content, h("p", {}, "There is no scope yet that your token reaches. The first change makes one: backstay switches set shop/production NAME on --reason ... Then load this page again."));
     return;
   }
   const wanted = new URLSearchParams(location.search).get("scope");

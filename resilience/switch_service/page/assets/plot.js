@@ -4,7 +4,6 @@ import { h, s } from "./dom.js";
 import { LEVELS, rank } from "./model.js";
 import { signals, ticks } from "./timeline.js";
 
-const WIDTH = 720;
 const LEFT = 64;
 const RIGHT = 12;
 const TOP = 12;
@@ -13,10 +12,11 @@ const GAP = 24;
 const HIGH = 84;
 const BOTTOM = TOP + 3 * ROW;
 
-export function plot(resource, line, samples, from, to) {
+export function plot(resource, line, samples, from, to, room) {
+  const width = Math.min(1100, Math.max(260, room)); // units are pixels, so that texts keep their size on a phone
   const drawn = signals(samples);
   const height = BOTTOM + (drawn.length > 0 ? GAP + HIGH : 0) + 26;
-  const x = (at) => LEFT + ((Math.min(Math.max(at, from), to) - from) / (to - from)) * (WIDTH - LEFT - RIGHT);
+  const x = (at) => LEFT + ((Math.min(Math.max(at, from), to) - from) / (to - from)) * (width - LEFT - RIGHT);
   const y = (level) => BOTTOM - rank(level) * ROW;
   const latest = line.at(-1)?.level ?? "normal";
   const label = `Level of ${resource} over the time shown; now ${latest}; ${line.length} changes. The table below has the same.`;
@@ -25,12 +25,12 @@ export function plot(resource, line, samples, from, to) {
     {},
     s(
       "svg",
-      { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": label, class: "plot" },
+      { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, class: "plot" },
       LEVELS.map((level) => [
-        s("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(level), y2: y(level) }),
+        s("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(level), y2: y(level) }),
         s("text", { x: LEFT - 8, y: y(level) + 4, "text-anchor": "end" }, level),
       ]),
-      ticks(from, to).map((at) => [
+      ticks(from, to, width < 500 ? 4 : 7).map((at) => [
         s("line", { class: "grid", x1: x(at), x2: x(at), y1: TOP, y2: height - 22 }),
         s("text", { x: x(at), y: height - 6, "text-anchor": "middle" }, new Date(at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hour12: false })),
       ]),

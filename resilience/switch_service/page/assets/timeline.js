@@ -34,10 +34,10 @@ export function signals(samples) {
     .slice(0, ORDER);
 }
 
-// Round moments between two others, at most about six.
-export function ticks(from, to) {
+// Round moments between two others, about `most` of them.
+export function ticks(from, to, most) {
   const minute = 60_000;
-  const step = [1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 1440].map((each) => each * minute).find((each) => (to - from) / each <= 6) ?? (to - from) / 6;
+  const step = [1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 1440].map((each) => each * minute).find((each) => (to - from) / each <= most) ?? (to - from) / most;
   const found = [];
   for (let at = Math.ceil(from / step) * step; at <= to; at += step) found.push(at);
   return found;

@@ -50,7 +50,7 @@ function card(site, name, set, reported, line) {
         button("Pin", () => pin(site, name, set ?? {}), { key: `pin ${name}`, label: `Pin the level of ${name}` }),
         (pinned !== null || set?.force) && button("Let it go", () => free(site, name, set), { key: `free ${name}`, label: `Let the level of ${name} go` }),
       ),
-    plot(name, line, samples, to - HOURS * 3600_000, to),
+    plot(name, line, samples, to - HOURS * 3600_000, to, document.getElementById("content").clientWidth - 70),
     table(name, changes),
   );
 }
