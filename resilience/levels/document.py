@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from backstay.errors import Misuse
 
@@ -148,8 +148,7 @@ def _pin(given: Any, what: str, wall: float, now: float) -> Pin | None:
 
 
 def _table(value: Any) -> Mapping[Any, Any] | None:
-    is_table: bool = isinstance(value, Mapping)
-    return value if is_table else None
+    return cast("Mapping[Any, Any]", value) if isinstance(value, Mapping) else None
 
 
 def _known(word: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from backstay.errors import Misuse
 
@@ -65,9 +65,8 @@ class Bands:
         """
         if isinstance(value, cls):
             return value
-        is_table: bool = isinstance(value, Mapping)
-        if is_table:
-            return from_mapping(cls, value, what)
+        if isinstance(value, Mapping):
+            return from_mapping(cls, cast("Mapping[str, Any]", value), what)
         raise Misuse(f"{what} must be Bands or a table such as {{warning = 0.05, error = 0.2}}, got {value!r}")
 
 
@@ -141,7 +140,6 @@ class LevelSettings:
         """
         if isinstance(value, cls):
             return value
-        is_table: bool = isinstance(value, Mapping)
-        if is_table:
-            return from_mapping(cls, value, "levels")
+        if isinstance(value, Mapping):
+            return from_mapping(cls, cast("Mapping[str, Any]", value), "levels")
         raise Misuse(f"levels need LevelSettings or a mapping of them, got {value!r}")
