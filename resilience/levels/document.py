@@ -148,7 +148,7 @@ def _pin(given: Any, what: str, wall: float, now: float) -> Pin | None:
 
 
 def _table(value: Any) -> Mapping[Any, Any] | None:
-    return cast("Mapping[Any, Any]", value) if isinstance(value, Mapping) else None
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else None
 
 
 def _known(word: Any) -> bool:
