@@ -315,14 +315,14 @@ def test_what_holds_the_page_is_found_by_assistive_technology(site: Site) -> Non
     unnamed = (
         "(all) => [...document.querySelector('dialog').querySelectorAll(all)].filter((e) => !e.labels.length).length"
     )
+    page.get_by_role("dialog", name="Turn off search").wait_for()
     assert page.evaluate(unnamed, fields) == 0
-    assert page.get_by_role("dialog", name="Turn off search").count() == 1
     page.keyboard.press("Escape")
-    assert page.get_by_role("switch", name="search: On. Turn off").count() == 1
+    page.get_by_role("switch", name="search: On. Turn off").wait_for()
     assert page.locator("#told[aria-live=polite]").count() == page.locator("#alarm[aria-live=assertive]").count() == 1
     page.goto(f"{site.replica.url}/#levels")
     plot = page.get_by_role("img", name="Level of db over the time shown; now severe")
-    assert plot.count() == 1
+    plot.wait_for()
     assert plot.locator("circle").count() >= 1
 
 

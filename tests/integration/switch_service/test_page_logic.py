@@ -49,9 +49,9 @@ def test_the_level_of_a_resource_is_the_worst_of_its_instances(page: Page) -> No
     def change(second: int, instance: str, level: str) -> dict[str, str]:
         return {"at": f"2026-01-01T00:00:0{second}Z", "instance": instance, "resource": "db", "level": level}
 
-    changes = [change(0, "a", "warning"), change(1, "b", "severe"), change(2, "a", "normal"), change(3, "b", "normal")]
-    found = call(page, "timeline", "(changes) => m.steps(changes).db.map((each) => each.level)", changes)
-    assert found == ["warning", "severe", "normal"]
+    changes = [change(0, "a", "severe"), change(1, "b", "warning"), change(2, "a", "normal"), change(3, "b", "normal")]
+    steps = "(all) => m.steps(all).db.map((each) => new Date(each.at).getUTCSeconds() + ' ' + each.level)"
+    assert call(page, "timeline", steps, changes) == ["0 severe", "2 warning", "3 normal"]
 
 
 def test_spans_and_delays_read_well(page: Page) -> None:
