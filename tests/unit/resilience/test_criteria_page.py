@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "resilience-guarantees.md"
-LAST = {"RL": 12, "CB": 10, "BH": 4, "AS": 4, "RT": 3, "AD": 1, "CO": 4, "IN": 4, "OT": 9}
+LAST = {"RL": 12, "CB": 10, "BH": 4, "AS": 4, "RT": 3, "AD": 1, "CO": 4, "IN": 4, "OT": 9, "SW": 12, "DG": 7, "WD": 7}
 CRITERIA = [f"{letters}{number}" for letters, last in LAST.items() for number in range(1, last + 1)]
 _NAMED = re.compile(r"`((?:test_|Test)\w+)`")
 
