@@ -122,13 +122,13 @@ def test_E1_slow_shards_are_asked_at_the_same_time(postgres: Market) -> None:
     one_each = {layout.shard_of(Order, at * 5 % 24): at for at in range(60)}
     assert len(one_each) == 4
     statement = (
-        select(Order.id).where(Order.id.in_(one_each.values()), text("pg_sleep(0.3) IS NOT NULL")).order_by(Order.id)
+        select(Order.id).where(Order.id.in_(one_each.values()), text("pg_sleep(1) IS NOT NULL")).order_by(Order.id)
     )
     layout.pace.record(1.0)
     with ShardedSession(layout) as session:
         began = monotonic()
         assert session.scalars(statement).all() == sorted(one_each.values())
-        assert monotonic() - began < 0.9  # in turn it takes 1.2 s
+        assert monotonic() - began < 3  # in turn it takes 4 s
 
 
 def test_E1_a_thread_that_fails_is_reported_and_poisons(postgres: Market) -> None:
