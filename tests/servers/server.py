@@ -22,6 +22,9 @@ from .parts import Part
 STARTING_LIMIT = 60.0
 """Seconds a server gets to answer; a loaded machine needs a few."""
 
+ASKING_LIMIT = 10.0
+"""Seconds that the command which asks inside the container may take, before it is asked again."""
+
 
 class Server:
     """A container of ours. It keeps its port and its data over `kill` and `start`."""
@@ -109,9 +112,18 @@ class UntilItServes(WaitStrategy):
         self._poll_until(end, raw, lambda: self._part.connect(self._url))
 
     def _says_ready(self, raw: Container) -> None:
-        result = raw.exec_run(list(self._part.ready))
-        if result.exit_code != 0:
-            raise ConnectionError(f"{self._part.ready[0]} ended with {result.exit_code}: {result.output!r}")
+        # Detached, then asked for: an engine can lose the end of an attached command's output, and its reader waits
+        # for ever.
+        api = cast(Any, raw.client).api
+        command = api.exec_create(raw.id, list(self._part.ready), stdout=False, stderr=False)["Id"]
+        api.exec_start(command, detach=True)
+        end = time.monotonic() + ASKING_LIMIT
+        while (said := api.exec_inspect(command))["Running"] or said["ExitCode"] is None:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self._part.ready[0]} had not ended after {ASKING_LIMIT:g} s")
+            time.sleep(0.02)
+        if said["ExitCode"] != 0:
+            raise ConnectionError(f"{self._part.ready[0]} ended with {said['ExitCode']}")
 
     def _poll_until(self, end: float, raw: Container, ask: Callable[[], None]) -> None:
         while True:
